@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Messages between an agent and the controller, as plain values.
+//
+// Both cores speak only these; proto/convert carries them over gRPC, the simulator over its network. A stream is
+// ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived, and the
+// next Attach tells the whole state again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "algos/base/ids.h"
+#include "algos/layer_map.h"
+#include "algos/placement.h"
+#include "algos/protocol/identity.h"
+
+namespace evenkeel {
+
+// ---- What a group is; equal for all its ranks, checked at Attach -----------------------------------------------
+
+// Where tokens are counted (rule 29).
+enum class CountPlace : uint32_t {
+  kAfterDispatch = 0,  // by the rank that computes them, per local slot
+  kRouter = 1,         // by the rank that routes them, per slot of the whole layer
+};
+
+// How ranks route (rule 15). Replicated groups get static maps.
+enum class Routing : uint32_t { kSender = 0, kReplicated = 1 };
+
+struct GroupInfo {
+  std::string name;
+  std::string model;             // engines of another model are refused
+  uint64_t weights_version = 0;  // only equal versions exchange weights (rule 22)
+  uint64_t manifest_digest = 0;  // names, types, sizes and layouts of the per-expert tensors (rule 23)
+  algos::Shape shape;
+  int num_layers = 0;
+  int num_nodes = 1;
+  uint64_t expert_bytes = 0;  // of all tensors of one expert of one layer
+  CountPlace count_place = CountPlace::kAfterDispatch;
+  Routing routing = Routing::kSender;
+
+  friend bool operator==(const GroupInfo&, const GroupInfo&) = default;
+};
+
+// ---- Agent to controller -----------------------------------------------------------------------------------------
+
+// How a rank's weights can be read. `address` is opaque to all but the transport of that name.
+struct Endpoint {
+  std::string transport;  // "local", "ucx", ...
+  std::string host;       // equal for ranks that share memory
+  std::string address;
+
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
+};
+
+// First message of every stream: the whole state of the agent, so that any controller can go on from it.
+struct Attach {
+  GroupInfo group;
+  Member member;
+  std::vector<Endpoint> endpoints;
+  uint32_t term_obeyed = 0;         // highest term this agent ever obeyed (rule 3)
+  Epoch epoch;                      // newest maps written to the region
+  uint64_t maps_digest = 0;         // digest of all layers at that epoch
+  Epoch quiesced_epoch;             // the engine has quiesced here (rule 11)
+  uint64_t view_number = 0;         // newest view known
+  std::vector<SlotRecord> slots;    // [num_layers * slots_per_rank], this rank's own
+};
+
+// The engine has quiesced at `epoch` and `view_number`: no older step is open, nothing older is served.
+struct Quiesced {
+  Epoch epoch;
+  uint64_t maps_digest = 0;
+  uint64_t view_number = 0;
+};
+
+// The maps could not be applied; the agent keeps what it had. The controller answers with full maps.
+struct MapsRefused {
+  Epoch epoch;          // that were refused
+  Epoch held_epoch;     // that stay in force
+  uint64_t held_digest = 0;
+  std::string reason;
+};
+
+// Tokens since the report before it, within this incarnation. Sent every AgentSettings::report_interval.
+struct LoadReport {
+  absl::Time time;          // of the reading, by the agent's clock
+  uint64_t first_step = 0;  // engine steps that the span touches
+  uint64_t last_step = 0;
+  // Tokens credited to (layer, slot, expert): for kAfterDispatch one entry per local slot in order, then extra
+  // entries for slots whose content changed within the span; for kRouter likewise over all slots of the layer.
+  struct Entry {
+    LayerId layer;
+    SlotIdx slot;
+    ExpertId expert;
+    uint64_t tokens = 0;
+
+    friend bool operator==(const Entry&, const Entry&) = default;
+  };
+  std::vector<Entry> entries;           // zero entries may be left out
+  uint64_t num_unrouted_tokens = 0;     // routed to -1: their expert had no live replica
+};
+
+// What the agent sees of its engine. Sent at once when `alive` turns false and with every load report.
+struct EngineStatus {
+  bool alive = true;                 // its lock is held (rule 19)
+  bool idle = false;
+  bool called_begin_step = false;    // ever, in this incarnation
+  bool called_end_step = false;
+  bool called_route = false;
+  uint64_t num_steps = 0;            // ended
+  uint64_t num_calls_waited = 0;     // library calls that waited for a lock or an agent; must stay 0
+  absl::Duration oldest_open_step;   // how long the oldest open step has been open; zero if none
+  std::vector<RankId> waiting_for;   // ranks that a step of this engine reports waiting for
+};
+
+struct MoveFinished {
+  uint64_t move_id = 0;
+  LayerId layer;
+  SlotIdx slot;
+  uint64_t generation = 0;
+  uint64_t fingerprint = 0;
+  uint64_t bytes = 0;
+  absl::Duration elapsed;
+};
+
+// The move ended without verified content; the slot is free (or condemned, or as before if never begun).
+struct MoveFailed {
+  uint64_t move_id = 0;
+  LayerId layer;
+  SlotIdx slot;
+  uint64_t generation = 0;
+  absl::Status status;          // kDataLoss: fingerprint mismatch; kAborted: cancelled or overtaken; ...
+  bool content_kept = false;    // nothing was written: the slot still holds its old, verified content
+  RankId source;                // the last one tried
+};
+
+// A verified slot no longer matches its fingerprint (rule 10); the agent has freed it.
+struct SlotLost {
+  LayerId layer;
+  SlotIdx slot;
+  uint64_t generation = 0;
+};
+
+using AgentMessage = std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed,
+                                  SlotLost>;
+
+// ---- Controller to agent -----------------------------------------------------------------------------------------
+
+// Everything an agent does not get as a flag of its own.
+struct AgentSettings {
+  absl::Duration report_interval = absl::Milliseconds(100);
+  uint64_t bytes_per_second_max = 0;         // over all moves into this rank; 0: no limit
+  int concurrent_moves_max = 4;              // further orders wait in the agent
+  int attempts_per_source = 1;
+  std::string transport;                     // force this one; empty: best per pair
+  absl::Duration scrub_interval = absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
+
+  friend bool operator==(const AgentSettings&, const AgentSettings&) = default;
+};
+
+// Answer to Attach. Every later message of the stream is of this term.
+struct Welcome {
+  uint32_t term = 0;
+  AgentSettings settings;
+};
+
+struct ViewUpdate {
+  View view;
+};
+
+// New maps. Applied as a whole or refused (MapsRefused).
+struct MapsUpdate {
+  Epoch epoch;
+  uint64_t view_number = 0;
+  Epoch base_epoch;           // the layers not listed are as in this one; equal to `epoch` if all are listed
+  uint64_t maps_digest = 0;   // of all layers after applying
+  std::vector<std::pair<LayerId, algos::LayerMap>> layers;  // ascending
+};
+
+struct MoveSource {
+  Member member;
+  SlotIdx slot;
+  uint64_t generation = 0;
+  Endpoint endpoint;
+};
+
+// Copy an expert into a slot of this rank. Accepted exactly once per (slot, generation) (rule 7).
+struct MoveOrder {
+  uint64_t move_id = 0;
+  LayerId layer;
+  ExpertId expert;
+  SlotIdx slot;
+  uint64_t generation = 0;            // the slot's next one
+  uint64_t fingerprint = 0;           // expected
+  Epoch retired_since;                // all counted members have quiesced at or past this epoch
+  std::vector<MoveSource> sources;    // best first, at least one
+  absl::Duration deadline;            // from receipt
+};
+
+// Gives a move up; consumes its generation. Answered by MoveFailed{kAborted} or MoveFinished.
+struct CancelMove {
+  uint64_t move_id = 0;
+  LayerId layer;
+  SlotIdx slot;
+  uint64_t generation = 0;
+};
+
+// The stream will be closed: why, and whether it makes sense to come back.
+struct Refused {
+  absl::Status status;
+};
+
+using ControllerMessage = std::variant<Welcome, ViewUpdate, MapsUpdate, MoveOrder, CancelMove, Refused>;
+
+}  // namespace evenkeel
