@@ -111,8 +111,17 @@ struct Note {
   std::string group;
   std::string text;
 };
+// The term of this leadership, to be durable before anything is sent under it (rule 3).
+struct PersistTerm {
+  uint32_t term = 0;
+};
+// A higher term was heard: this controller must end; its successor starts above `term`, which is to be stored.
+struct StepDown {
+  uint32_t term = 0;
+};
 
-using Effect = std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, Note>;
+using Effect =
+    std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, Note, PersistTerm, StepDown>;
 using Effects = std::vector<Effect>;
 
 // ---- Settings ----------------------------------------------------------------------------------------------------
@@ -148,7 +157,8 @@ struct GroupSettings {
 };
 
 struct CoordinatorSettings {
-  uint32_t term = 1;                    // of this leadership: above every term known to the store
+  uint32_t stored_term = 0;             // highest term known to the store
+  absl::Duration listen_interval = absl::Milliseconds(500);  // agents are heard this long before a term is taken
   GroupSettings defaults;
   std::vector<std::pair<std::string, GroupSettings>> groups;  // by name; others take `defaults`
   int num_groups_max = 256;
