@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what is missing, builds, and runs every test that needs no GPU.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'TEXT'
+deploy/test.sh [--all] [--coverage] [--no-install] [TARGET...]
+  Builds and runs every test that needs no GPU; the last line is "N passed, N failed" over all test cases.
+  --all         also: unit and simulation tests under asan+ubsan and tsan, clang's thread-safety analysis
+  --coverage    instead: line coverage per folder and file, from the same tests
+  --no-install  do not install Debian packages
+  TARGET        Bazel test targets instead of //tests/... (for example //tests/algos:all)
+TEXT
+}
+
+all=0 coverage=0 install=1 targets=()
+for argument in "$@"; do
+  case "$argument" in
+    --all) all=1 ;;
+    --coverage) coverage=1 ;;
+    --no-install) install=0 ;;
+    -h | --help) usage; exit 0 ;;
+    -*) echo "deploy/test.sh: unknown option $argument" >&2; usage >&2; exit 2 ;;
+    *) targets+=("$argument") ;;
+  esac
+done
+[ ${#targets[@]} -gt 0 ] || targets=(//tests/...)
+
+source deploy/packages.sh
+if [ "$install" = 1 ]; then install_missing "${evenkeel_build_packages[@]}" "${evenkeel_test_packages[@]}"; fi
+say_cuda
+bazel="deploy/bazel.sh"
+
+if [ "$coverage" = 1 ]; then exec deploy/coverage.sh "${targets[@]}"; fi
+
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+
+# run_tests NAME BAZEL_FLAGS... -- TARGETS...: appends "passed failed" to $results.
+run_tests() {
+  local name=$1; shift
+  local flags=()
+  while [ "$1" != -- ]; do flags+=("$1"); shift; done
+  shift
+  echo "== $name"
+  local status=0
+  "$bazel" test "${flags[@]}" --test_tag_filters=-gpu,-multi-gpu,-manual --build_tests_only --keep_going -- "$@" || status=$?
+  python3 deploy/count_tests.py --name "$name" --status "$status" --logs "$("$bazel" info "${flags[@]}" bazel-testlogs)" \
+    --targets <("$bazel" query "tests($(echo "$@" | sed 's/ / + /g')) except attr(tags, 'gpu|manual', tests($(echo "$@" | sed 's/ / + /g')))" 2>/dev/null) >>"$results"
+  tail -n 1 "$results"
+}
+
+run_tests opt --config=opt -- "${targets[@]}"
+if [ "$all" = 1 ]; then
+  pure=(//tests/algos:all //tests/agent:all //tests/controller:all //tests/engine:all //tests/proto:all //tests/runtime:all //tests/sim:all)
+  run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"
+  run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime:all //tests/engine:all //tests/controller:all //tests/agent:all
+  echo "== tsa"
+  if "$bazel" build --config=tsa //runtime/... //controller/... //agent/...; then echo "tsa: 1 passed, 0 failed" >>"$results"
+  else echo "tsa: 0 passed, 1 failed" >>"$results"; fi
+fi
+
+awk '{ for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) p += $i; if ($(i + 1) ~ /^failed/) f += $i } }
+     END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$results"
