@@ -5,14 +5,17 @@
 // The destination reads; the source does nothing (two-sided transports answer within their own threads). All
 // tensors of the expert are copied, in manifest order, into `destination`'s byte ranges.
 //
-// Threads:   Start, Cancel and Close are called on the agent's strand and never block. The completion arrives on a
+// Threads:   Start, Cancel and Close are called on the agent's strand and never block. The completion arrives
+// on a
 //            thread of the transport and must do one thing: post an event.
-// Order:     a completion is delivered exactly once for each Start that returned OK, also after Cancel and Close.
-// Memory:    destination ranges belong to the transport from Start until the completion; no byte is written after it.
+// Order:     a completion is delivered exactly once for each Start that returned OK, also after Cancel and
+// Close. Memory:    destination ranges belong to the transport from Start until the completion; no byte is
+// written after it.
 //            The source side sees nothing.
 // Cancel:    leaves the destination with undefined content.
 // Errors:    kUnavailable: peer or link away; kDeadlineExceeded: not done in time; kAborted: cancelled;
-//            kFailedPrecondition: the source is of another incarnation, or the endpoint cannot be used from here.
+//            kFailedPrecondition: the source is of another incarnation, or the endpoint cannot be used from
+//            here.
 #pragma once
 
 #include <cstddef>
@@ -31,13 +34,13 @@
 namespace evenkeel::agent {
 
 struct TransferRequest {
-  uint64_t transfer_id = 0;       // unique within this agent; names the transfer to Cancel
+  uint64_t transfer_id = 0;  // unique within this agent; names the transfer to Cancel
   LayerId layer;
   int source_local_slot = 0;
   MoveSource source;
   std::vector<std::span<std::byte>> destination;  // one range per tensor of the layer, manifest order
   absl::Time deadline;
-  uint64_t bytes_per_second_max = 0;              // 0: no limit; otherwise kept over each 64 KiB
+  uint64_t bytes_per_second_max = 0;  // 0: no limit; otherwise kept over each 64 KiB
 };
 
 struct TransferResult {

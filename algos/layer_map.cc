@@ -37,7 +37,8 @@ void WriteBounds(std::span<const double> shares, std::span<uint32_t> bounds) {
 }  // namespace
 
 std::span<const SlotIdx> LayerMap::slots_of(ExpertId expert) const {
-  return std::span(slots).subspan(static_cast<size_t>(offsets[expert.idx()]), static_cast<size_t>(num_replicas(expert)));
+  return std::span(slots).subspan(static_cast<size_t>(offsets[expert.idx()]),
+                                  static_cast<size_t>(num_replicas(expert)));
 }
 
 uint64_t LayerMap::ShareUnits(ExpertId expert, int replica) const {
@@ -81,9 +82,9 @@ Placement PlacementOf(const LayerMap& map, int num_slots) {
 absl::Status Validate(const LayerMap& map, const Shape& shape, MapRules rules) {
   if (map.offsets.size() != static_cast<size_t>(shape.num_experts) + 1 || map.offsets.front() != 0 ||
       map.slots.size() != map.bounds.size() || map.offsets.back() != static_cast<int32_t>(map.slots.size())) {
-    return absl::InvalidArgumentError(absl::StrCat("map with ", map.offsets.size(), " offsets, ", map.slots.size(),
-                                                   " slots, ", map.bounds.size(), " bounds for ", shape.num_experts,
-                                                   " experts: lengths do not fit"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("map with ", map.offsets.size(), " offsets, ", map.slots.size(), " slots, ",
+                     map.bounds.size(), " bounds for ", shape.num_experts, " experts: lengths do not fit"));
   }
   std::vector<bool> named(static_cast<size_t>(shape.num_slots()), false);
   for (int e = 0; e < shape.num_experts; ++e) {
@@ -131,14 +132,16 @@ uint64_t DigestOf(std::span<const uint64_t> layer_digests) {
   return digest.value();
 }
 
-std::vector<double> RankLoads(const LayerMap& map, const Shape& shape, std::span<const uint64_t> tokens_of_expert) {
+std::vector<double> RankLoads(const LayerMap& map, const Shape& shape,
+                              std::span<const uint64_t> tokens_of_expert) {
   EVENKEEL_CHECK(tokens_of_expert.size() == static_cast<size_t>(shape.num_experts));
   std::vector<double> loads(static_cast<size_t>(shape.num_ranks), 0.0);
   for (int e = 0; e < shape.num_experts; ++e) {
     const ExpertId expert(e);
     const auto slots = map.slots_of(expert);
     for (size_t i = 0; i < slots.size(); ++i) {
-      const double share = static_cast<double>(map.ShareUnits(expert, static_cast<int>(i))) / static_cast<double>(kShareUnits);
+      const double share =
+          static_cast<double>(map.ShareUnits(expert, static_cast<int>(i))) / static_cast<double>(kShareUnits);
       loads[shape.RankOf(slots[i]).idx()] += share * static_cast<double>(tokens_of_expert[expert.idx()]);
     }
   }

@@ -9,14 +9,14 @@ namespace evenkeel::algos {
 
 absl::Status Validate(const Shape& shape) {
   if (shape.num_experts <= 0 || shape.num_ranks <= 0 || shape.slots_per_rank <= 0) {
-    return absl::InvalidArgumentError(absl::StrCat("shape of ", shape.num_experts, " experts on ", shape.num_ranks,
-                                                   " ranks x ", shape.slots_per_rank,
+    return absl::InvalidArgumentError(absl::StrCat("shape of ", shape.num_experts, " experts on ",
+                                                   shape.num_ranks, " ranks x ", shape.slots_per_rank,
                                                    " slots: every count must be positive"));
   }
   if (shape.num_redundant() < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("shape of ", shape.num_experts, " experts on ", shape.num_ranks,
-                                                   " ranks x ", shape.slots_per_rank, " slots: ", -shape.num_redundant(),
-                                                   " experts have no slot"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("shape of ", shape.num_experts, " experts on ", shape.num_ranks, " ranks x ",
+                     shape.slots_per_rank, " slots: ", -shape.num_redundant(), " experts have no slot"));
   }
   return absl::OkStatus();
 }

@@ -26,19 +26,20 @@ struct Load {
   std::vector<uint64_t> tokens;
 
   std::span<const uint64_t> layer(LayerId layer) const {
-    return std::span(tokens).subspan(layer.idx() * static_cast<size_t>(num_experts), static_cast<size_t>(num_experts));
+    return std::span(tokens).subspan(layer.idx() * static_cast<size_t>(num_experts),
+                                     static_cast<size_t>(num_experts));
   }
 };
 
 struct Problem {
   Shape shape;
   int num_layers = 0;
-  int num_nodes = 1;                 // ranks are node-major; must divide num_ranks
-  int num_expert_groups = 1;         // groups of experts that routing keeps together; must divide num_experts
-  std::vector<Load> episodes;        // oldest first; at least one
-  std::vector<Placement> current;    // [num_layers], or empty: no placement yet
-  std::vector<bool> dead_ranks;      // [num_ranks], or empty: all live
-  std::vector<LayerId> layers;       // those to plan, ascending; empty: all. Others keep `current`.
+  int num_nodes = 1;               // ranks are node-major; must divide num_ranks
+  int num_expert_groups = 1;       // groups of experts that routing keeps together; must divide num_experts
+  std::vector<Load> episodes;      // oldest first; at least one
+  std::vector<Placement> current;  // [num_layers], or empty: no placement yet
+  std::vector<bool> dead_ranks;    // [num_ranks], or empty: all live
+  std::vector<LayerId> layers;     // those to plan, ascending; empty: all. Others keep `current`.
 };
 
 absl::Status Validate(const Problem& problem);

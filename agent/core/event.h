@@ -2,7 +2,8 @@
 //
 // Events and effects of the Worker: all that an agent's core hears and all that it can have done.
 //
-// Order:     effects are carried out in the order given; what follows a Store* or WriteMaps effect waits until that
+// Order:     effects are carried out in the order given; what follows a Store* or WriteMaps effect waits
+// until that
 //            is in the region.
 // Threads:   plain values.
 #pragma once
@@ -29,7 +30,8 @@ struct Maps {
   std::vector<algos::LayerMap> layers;  // [num_layers]
 };
 
-// ---- Events ------------------------------------------------------------------------------------------------------
+// ---- Events
+// ------------------------------------------------------------------------------------------------------
 
 // The stream to the controller is up: the worker answers with Attach.
 struct StreamOpened {};
@@ -39,7 +41,7 @@ struct MessageReceived {
 };
 // Words of the region that changed. Values are those the shell read; the worker remembers the newest.
 struct EngineObserved {
-  Epoch quiesced_epoch;            // newest epoch at which the engine has quiesced
+  Epoch quiesced_epoch;  // newest epoch at which the engine has quiesced
   uint64_t quiesced_view = 0;
   EngineStatus status;
 };
@@ -79,22 +81,25 @@ struct SlotFingerprinted {
 // Time passed; given when NextWakeup was reached.
 struct Tick {};
 
-using Event = std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead, MapsWritten,
-                           TransferEnded, PostMoveAcknowledged, SlotFingerprinted, Tick>;
+using Event = std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead,
+                           MapsWritten, TransferEnded, PostMoveAcknowledged, SlotFingerprinted, Tick>;
 
-// ---- Effects -----------------------------------------------------------------------------------------------------
+// ---- Effects
+// -----------------------------------------------------------------------------------------------------
 
 struct SendToController {
   AgentMessage message;
 };
-// End the stream (the shell reconnects with back-off) because the controller broke the protocol or is outdated.
+// End the stream (the shell reconnects with back-off) because the controller broke the protocol or is
+// outdated.
 struct CloseStream {
   absl::Status why;
 };
 struct StoreTerm {
   uint32_t term = 0;
 };
-// Write into a free bank and announce as newest; answer MapsWritten. A later WriteMaps replaces one not yet written.
+// Write into a free bank and announce as newest; answer MapsWritten. A later WriteMaps replaces one not yet
+// written.
 struct WriteMaps {
   std::shared_ptr<const Maps> maps;
 };
@@ -122,7 +127,8 @@ struct CancelTransfer {
   uint64_t move_id = 0;
   int attempt = 0;
 };
-// Ask the engine to refresh derived tensors; answer PostMoveAcknowledged (at once if it registered no such call).
+// Ask the engine to refresh derived tensors; answer PostMoveAcknowledged (at once if it registered no such
+// call).
 struct NotifyPostMove {
   LayerId layer;
   SlotIdx slot;
@@ -136,11 +142,12 @@ struct FingerprintSlot {
 // Answer CountersRead soon.
 struct ReadCounters {};
 
-using Effect = std::variant<SendToController, CloseStream, StoreTerm, WriteMaps, StoreView, StoreSlot, StartTransfer,
-                            CancelTransfer, NotifyPostMove, FingerprintSlot, ReadCounters>;
+using Effect = std::variant<SendToController, CloseStream, StoreTerm, WriteMaps, StoreView, StoreSlot,
+                            StartTransfer, CancelTransfer, NotifyPostMove, FingerprintSlot, ReadCounters>;
 using Effects = std::vector<Effect>;
 
-// ---- Start -------------------------------------------------------------------------------------------------------
+// ---- Start
+// -------------------------------------------------------------------------------------------------------
 
 // What the region says when an agent takes it over; a fresh region has epoch {0, 0} and default maps.
 struct RegionState {
@@ -148,7 +155,7 @@ struct RegionState {
   Member member;
   std::vector<Endpoint> endpoints;
   uint32_t term_obeyed = 0;
-  std::shared_ptr<const Maps> maps;      // newest in the region
+  std::shared_ptr<const Maps> maps;  // newest in the region
   View view;
   Epoch quiesced_epoch;
   std::vector<SlotRecord> slots;         // [num_layers * slots_per_rank]

@@ -8,8 +8,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define EVENKEEL_RETURN_IF_ERROR(expression)                        \
-  do {                                                              \
+#define EVENKEEL_RETURN_IF_ERROR(expression)                                                        \
+  do {                                                                                              \
     if (absl::Status evenkeel_status = (expression); !evenkeel_status.ok()) return evenkeel_status; \
   } while (false)
 

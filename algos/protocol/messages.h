@@ -2,9 +2,9 @@
 //
 // Messages between an agent and the controller, as plain values.
 //
-// Both cores speak only these; proto/convert carries them over gRPC, the simulator over its network. A stream is
-// ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived, and the
-// next Attach tells the whole state again.
+// Both cores speak only these; proto/convert carries them over gRPC, the simulator over its network. A stream
+// is ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived,
+// and the next Attach tells the whole state again.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@
 
 namespace evenkeel {
 
-// ---- What a group is; equal for all its ranks, checked at Attach -----------------------------------------------
+// ---- What a group is; equal for all its ranks, checked at Attach
+// -----------------------------------------------
 
 // Where tokens are counted (rule 29).
 enum class CountPlace : uint32_t {
@@ -49,7 +50,8 @@ struct GroupInfo {
   friend bool operator==(const GroupInfo&, const GroupInfo&) = default;
 };
 
-// ---- Agent to controller -----------------------------------------------------------------------------------------
+// ---- Agent to controller
+// -----------------------------------------------------------------------------------------
 
 // How a rank's weights can be read. `address` is opaque to all but the transport of that name.
 struct Endpoint {
@@ -65,12 +67,12 @@ struct Attach {
   GroupInfo group;
   Member member;
   std::vector<Endpoint> endpoints;
-  uint32_t term_obeyed = 0;         // highest term this agent ever obeyed (rule 3)
-  Epoch epoch;                      // newest maps written to the region
-  uint64_t maps_digest = 0;         // digest of all layers at that epoch
-  Epoch quiesced_epoch;             // the engine has quiesced here (rule 11)
-  uint64_t view_number = 0;         // newest view known
-  std::vector<SlotRecord> slots;    // [num_layers * slots_per_rank], this rank's own
+  uint32_t term_obeyed = 0;       // highest term this agent ever obeyed (rule 3)
+  Epoch epoch;                    // newest maps written to the region
+  uint64_t maps_digest = 0;       // digest of all layers at that epoch
+  Epoch quiesced_epoch;           // the engine has quiesced here (rule 11)
+  uint64_t view_number = 0;       // newest view known
+  std::vector<SlotRecord> slots;  // [num_layers * slots_per_rank], this rank's own
 };
 
 // The engine has quiesced at `epoch` and `view_number`: no older step is open, nothing older is served.
@@ -82,8 +84,8 @@ struct Quiesced {
 
 // The maps could not be applied; the agent keeps what it had. The controller answers with full maps.
 struct MapsRefused {
-  Epoch epoch;          // that were refused
-  Epoch held_epoch;     // that stay in force
+  Epoch epoch;       // that were refused
+  Epoch held_epoch;  // that stay in force
   uint64_t held_digest = 0;
   std::string reason;
 };
@@ -93,8 +95,9 @@ struct LoadReport {
   absl::Time time;          // of the reading, by the agent's clock
   uint64_t first_step = 0;  // engine steps that the span touches
   uint64_t last_step = 0;
-  // Tokens credited to (layer, slot, expert): for kAfterDispatch one entry per local slot in order, then extra
-  // entries for slots whose content changed within the span; for kRouter likewise over all slots of the layer.
+  // Tokens credited to (layer, slot, expert): for kAfterDispatch one entry per local slot in order, then
+  // extra entries for slots whose content changed within the span; for kRouter likewise over all slots of the
+  // layer.
   struct Entry {
     LayerId layer;
     SlotIdx slot;
@@ -103,21 +106,21 @@ struct LoadReport {
 
     friend bool operator==(const Entry&, const Entry&) = default;
   };
-  std::vector<Entry> entries;           // zero entries may be left out
-  uint64_t num_unrouted_tokens = 0;     // routed to -1: their expert had no live replica
+  std::vector<Entry> entries;        // zero entries may be left out
+  uint64_t num_unrouted_tokens = 0;  // routed to -1: their expert had no live replica
 };
 
 // What the agent sees of its engine. Sent at once when `alive` turns false and with every load report.
 struct EngineStatus {
-  bool alive = true;                 // its lock is held (rule 19)
+  bool alive = true;  // its lock is held (rule 19)
   bool idle = false;
-  bool called_begin_step = false;    // ever, in this incarnation
+  bool called_begin_step = false;  // ever, in this incarnation
   bool called_end_step = false;
   bool called_route = false;
-  uint64_t num_steps = 0;            // ended
-  uint64_t num_calls_waited = 0;     // library calls that waited for a lock or an agent; must stay 0
-  absl::Duration oldest_open_step;   // how long the oldest open step has been open; zero if none
-  std::vector<RankId> waiting_for;   // ranks that a step of this engine reports waiting for
+  uint64_t num_steps = 0;           // ended
+  uint64_t num_calls_waited = 0;    // library calls that waited for a lock or an agent; must stay 0
+  absl::Duration oldest_open_step;  // how long the oldest open step has been open; zero if none
+  std::vector<RankId> waiting_for;  // ranks that a step of this engine reports waiting for
 };
 
 struct MoveFinished {
@@ -136,9 +139,9 @@ struct MoveFailed {
   LayerId layer;
   SlotIdx slot;
   uint64_t generation = 0;
-  absl::Status status;          // kDataLoss: fingerprint mismatch; kAborted: cancelled or overtaken; ...
-  bool content_kept = false;    // nothing was written: the slot still holds its old, verified content
-  RankId source;                // the last one tried
+  absl::Status status;        // kDataLoss: fingerprint mismatch; kAborted: cancelled or overtaken; ...
+  bool content_kept = false;  // nothing was written: the slot still holds its old, verified content
+  RankId source;              // the last one tried
 };
 
 // A verified slot no longer matches its fingerprint (rule 10); the agent has freed it.
@@ -148,19 +151,21 @@ struct SlotLost {
   uint64_t generation = 0;
 };
 
-using AgentMessage = std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed,
-                                  SlotLost>;
+using AgentMessage =
+    std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed, SlotLost>;
 
-// ---- Controller to agent -----------------------------------------------------------------------------------------
+// ---- Controller to agent
+// -----------------------------------------------------------------------------------------
 
 // Everything an agent does not get as a flag of its own.
 struct AgentSettings {
   absl::Duration report_interval = absl::Milliseconds(100);
-  uint64_t bytes_per_second_max = 0;         // over all moves into this rank; 0: no limit
-  int concurrent_moves_max = 4;              // further orders wait in the agent
+  uint64_t bytes_per_second_max = 0;  // over all moves into this rank; 0: no limit
+  int concurrent_moves_max = 4;       // further orders wait in the agent
   int attempts_per_source = 1;
-  std::string transport;                     // force this one; empty: best per pair
-  absl::Duration scrub_interval = absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
+  std::string transport;  // force this one; empty: best per pair
+  absl::Duration scrub_interval =
+      absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
 
   friend bool operator==(const AgentSettings&, const AgentSettings&) = default;
 };
@@ -179,8 +184,8 @@ struct ViewUpdate {
 struct MapsUpdate {
   Epoch epoch;
   uint64_t view_number = 0;
-  Epoch base_epoch;           // the layers not listed are as in this one; equal to `epoch` if all are listed
-  uint64_t maps_digest = 0;   // of all layers after applying
+  Epoch base_epoch;          // the layers not listed are as in this one; equal to `epoch` if all are listed
+  uint64_t maps_digest = 0;  // of all layers after applying
   std::vector<std::pair<LayerId, algos::LayerMap>> layers;  // ascending
 };
 
@@ -197,11 +202,11 @@ struct MoveOrder {
   LayerId layer;
   ExpertId expert;
   SlotIdx slot;
-  uint64_t generation = 0;            // the slot's next one
-  uint64_t fingerprint = 0;           // expected
-  Epoch retired_since;                // all counted members have quiesced at or past this epoch
-  std::vector<MoveSource> sources;    // best first, at least one
-  absl::Duration deadline;            // from receipt
+  uint64_t generation = 0;          // the slot's next one
+  uint64_t fingerprint = 0;         // expected
+  Epoch retired_since;              // all counted members have quiesced at or past this epoch
+  std::vector<MoveSource> sources;  // best first, at least one
+  absl::Duration deadline;          // from receipt
 };
 
 // Gives a move up; consumes its generation. Answered by MoveFailed{kAborted} or MoveFinished.

@@ -2,8 +2,8 @@
 //
 // Events and effects of the Coordinator: all that the controller's core hears and all that it can have done.
 //
-// Order:     effects are carried out in the order given; what follows a Persist effect waits until it is durable.
-// Threads:   plain values.
+// Order:     effects are carried out in the order given; what follows a Persist effect waits until it is
+// durable. Threads:   plain values.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ namespace evenkeel::controller {
 // One stream of one agent; chosen by the shell, never used twice.
 using SessionId = uint64_t;
 
-// ---- Operations: everything the controller does has one (design, section 7) ---------------------------------------
+// ---- Operations: everything the controller does has one (design, section 7)
+// ---------------------------------------
 
 enum class Cause : uint32_t { kOperator = 0, kSlowLoop = 1, kEmergency = 2, kTakeover = 3 };
 
@@ -40,21 +41,21 @@ enum class OperationState : uint32_t {
 };
 
 struct OperationProgress {
-  std::string id;          // request id where an operator gave one
+  std::string id;  // request id where an operator gave one
   std::string group;
   Cause cause = Cause::kOperator;
   OperationState state = OperationState::kPlanning;
   std::string policy;
-  std::string detail;      // one sentence for people
+  std::string detail;  // one sentence for people
   absl::Time started;
   absl::Time changed;
-  int num_layers = 0;          // that it rearranges
+  int num_layers = 0;  // that it rearranges
   int num_layers_done = 0;
-  int num_waves = 0;           // begun
-  int num_moves = 0;           // planned, over all layers; grows when moves are retried from scratch
+  int num_waves = 0;  // begun
+  int num_moves = 0;  // planned, over all layers; grows when moves are retried from scratch
   int num_moves_done = 0;
-  int num_moves_failed = 0;    // attempts that failed; each is retried or given up
-  int num_corrupt = 0;         // of these, fingerprint mismatches
+  int num_moves_failed = 0;  // attempts that failed; each is retried or given up
+  int num_corrupt = 0;       // of these, fingerprint mismatches
   uint64_t bytes_done = 0;
   double imbalance_before = 0;     // mean over its layers, predicted on the load it was planned on
   double imbalance_predicted = 0;  // the same after it
@@ -62,7 +63,8 @@ struct OperationProgress {
   friend bool operator==(const OperationProgress&, const OperationProgress&) = default;
 };
 
-// ---- Events ------------------------------------------------------------------------------------------------------
+// ---- Events
+// ------------------------------------------------------------------------------------------------------
 
 struct AgentMessageReceived {
   SessionId session = 0;
@@ -72,11 +74,11 @@ struct AgentDetached {
   SessionId session = 0;
 };
 struct RearrangeRequested {
-  std::string operation_id;       // idempotent: a known one changes nothing
+  std::string operation_id;  // idempotent: a known one changes nothing
   std::string group;
-  std::string policy;             // empty: the configured one
-  std::vector<LayerId> layers;    // empty: all
-  bool dry_run = false;           // plan, price and report; change nothing
+  std::string policy;           // empty: the configured one
+  std::vector<LayerId> layers;  // empty: all
+  bool dry_run = false;         // plan, price and report; change nothing
 };
 struct PlanComputed {
   uint64_t plan_id = 0;
@@ -87,7 +89,8 @@ struct Tick {};
 
 using Event = std::variant<AgentMessageReceived, AgentDetached, RearrangeRequested, PlanComputed, Tick>;
 
-// ---- Effects -----------------------------------------------------------------------------------------------------
+// ---- Effects
+// -----------------------------------------------------------------------------------------------------
 
 struct SendToAgent {
   SessionId session = 0;
@@ -115,7 +118,8 @@ struct Note {
 struct PersistTerm {
   uint32_t term = 0;
 };
-// A higher term was heard: this controller must end; its successor starts above `term`, which is to be stored.
+// A higher term was heard: this controller must end; its successor starts above `term`, which is to be
+// stored.
 struct StepDown {
   uint32_t term = 0;
 };
@@ -124,15 +128,17 @@ using Effect =
     std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, Note, PersistTerm, StepDown>;
 using Effects = std::vector<Effect>;
 
-// ---- Settings ----------------------------------------------------------------------------------------------------
+// ---- Settings
+// ----------------------------------------------------------------------------------------------------
 
-// Per group; every field has a default that suits a production group. Validated by the configuration's converter.
+// Per group; every field has a default that suits a production group. Validated by the configuration's
+// converter.
 struct GroupSettings {
   std::string policy = "greedy";
   // Fast loop.
   bool shares_enabled = true;
-  absl::Duration shares_interval = absl::Seconds(1);   // at most this often
-  double shares_min_gain = 0.005;       // predicted imbalance must fall by at least this
+  absl::Duration shares_interval = absl::Seconds(1);  // at most this often
+  double shares_min_gain = 0.005;                     // predicted imbalance must fall by at least this
   // Load.
   absl::Duration window = absl::Seconds(1);
   int num_windows_kept = 600;
@@ -141,15 +147,15 @@ struct GroupSettings {
   bool placement_enabled = true;
   absl::Duration placement_interval = absl::Seconds(60);
   int num_windows_for_placement = 60;
-  double placement_min_gain = 0.02;     // per layer, predicted imbalance with shares solved
+  double placement_min_gain = 0.02;                      // per layer, predicted imbalance with shares solved
   absl::Duration placement_horizon = absl::Minutes(10);  // over which a gain must pay for its bytes
   uint64_t link_bytes_per_second = uint64_t{10} << 30;   // price of a move
   // Rollouts.
   int concurrent_layers_max = 4;
-  int moves_per_rank_max = 2;           // into one rank at a time, over all layers
-  int copies_per_source_max = 1;        // out of one slot at a time
+  int moves_per_rank_max = 2;     // into one rank at a time, over all layers
+  int copies_per_source_max = 1;  // out of one slot at a time
   absl::Duration move_deadline = absl::Seconds(30);
-  absl::Duration wave_deadline = absl::Seconds(60);      // to quiesce and move; then the wave is undone
+  absl::Duration wave_deadline = absl::Seconds(60);  // to quiesce and move; then the wave is undone
   int mismatches_until_condemned = 3;
   AgentSettings agent;
 
@@ -157,8 +163,9 @@ struct GroupSettings {
 };
 
 struct CoordinatorSettings {
-  uint32_t stored_term = 0;             // highest term known to the store
-  absl::Duration listen_interval = absl::Milliseconds(500);  // agents are heard this long before a term is taken
+  uint32_t stored_term = 0;  // highest term known to the store
+  absl::Duration listen_interval =
+      absl::Milliseconds(500);  // agents are heard this long before a term is taken
   GroupSettings defaults;
   std::vector<std::pair<std::string, GroupSettings>> groups;  // by name; others take `defaults`
   int num_groups_max = 256;

@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 SOURCES = (".h", ".cc", ".cu", ".c")
-HEADER_LINES_MAX = 200
+HEADER_LINES_MAX = 250
 SOURCE_LINES_MAX = 400
 
 PURE = ("algos/", "agent/core/", "controller/core/")
