@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole Evenkeel group on this machine: one controller and, per rank, a reference engine and an agent.
+
+Used by the demo and by the end-to-end tests. Every process is started with its log in `run_dir`, every wait has a
+deadline, and close() leaves no process and no shared memory behind.
+"""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+NUM_EXPERTS = 64  # of TinyMoE, per layer
+NUM_LAYERS = 4
+
+
+@dataclass
+class Binaries:
+    """Where the programs are. `folder` is a Bazel bin folder or one with all binaries side by side."""
+
+    folder: pathlib.Path
+
+    def path(self, package: str, name: str) -> pathlib.Path:
+        for candidate in (self.folder / package / name, self.folder / name):
+            if candidate.exists():
+                return candidate.resolve()
+        raise FileNotFoundError(f"{name} is neither in {self.folder / package} nor in {self.folder}")
+
+    controller = property(lambda self: self.path("controller", "evenkeel-controller"))
+    agent = property(lambda self: self.path("agent", "evenkeel-agent"))
+    keelctl = property(lambda self: self.path("cli", "keelctl"))
+    engine = property(lambda self: self.path("engine/reference", "reference_engine"))
+
+
+@dataclass
+class Options:
+    binaries: Binaries
+    model_dir: pathlib.Path
+    ranks: int = 8
+    redundant: int = -1  # slots in all beyond one per expert; -1: one a rank
+    group: str = "tinymoe"
+    config: dict = field(default_factory=dict)  # the controller's configuration, as JSON
+    engine_flags: list = field(default_factory=list)
+    agent_flags: list = field(default_factory=list)
+
+    @property
+    def slots_per_rank(self) -> int:
+        redundant = self.ranks if self.redundant < 0 else self.redundant
+        return math.ceil((NUM_EXPERTS + redundant) / self.ranks)
+
+
+class Timeout(Exception):
+    """A condition did not come true before its deadline."""
+
+
+def wait_for(what: str, condition, seconds: float = 30.0, interval: float = 0.05):
+    """The first true value of condition(); Timeout naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise Timeout(f"waited {seconds:g} s for {what}")
+        time.sleep(interval)
+
+
+class Cluster:
+    def __init__(self, options: Options):
+        self.options = options
+        self.run_dir = pathlib.Path(tempfile.mkdtemp(prefix="evenkeel-"))
+        self.region_dir = pathlib.Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else self.run_dir) / self.run_dir.name
+        self.region_dir.mkdir(mode=0o700)
+        self.processes: dict[str, subprocess.Popen] = {}
+        self.address = ""
+
+    # ---- Processes
+
+    def spawn(self, name: str, command: list, **kwargs) -> subprocess.Popen:
+        """Starts a process under `name`, its output appended to run_dir/name.log."""
+        with open(self.run_dir / f"{name}.log", "ab") as log:
+            process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log,
+                                       stdin=subprocess.DEVNULL, start_new_session=True, **kwargs)
+        self.processes[name] = process
+        return process
+
+    def log_of(self, name: str, lines: int = 20) -> str:
+        path = self.run_dir / f"{name}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(no log)"
+
+    def start_controller(self):
+        config = self.run_dir / "controller.json"
+        config.write_text(json.dumps(self.options.config))
+        port_file = self.run_dir / "controller.port"
+        port_file.unlink(missing_ok=True)
+        listen = self.address or "127.0.0.1:0"
+        process = self.spawn("controller", [self.options.binaries.controller, f"--listen={listen}",
+                                            f"--config={config}", f"--store={self.run_dir / 'controller.db'}",
+                                            f"--port_file={port_file}"])
+
+        def ready():
+            if process.poll() is not None:
+                raise RuntimeError(f"controller ended with {process.returncode}:\n{self.log_of('controller')}")
+            return port_file.exists() and port_file.read_text().strip()
+
+        port = wait_for("the controller to listen", ready)
+        self.address = f"127.0.0.1:{port.rsplit(':', 1)[-1]}"
+
+    def start_engine(self, rank: int, *extra):
+        o = self.options
+        self.spawn(f"engine-{rank}", [o.binaries.engine, f"--group={o.group}", f"--rank={rank}", f"--ranks={o.ranks}",
+                                      f"--slots_per_rank={o.slots_per_rank}", f"--run_dir={self.run_dir}",
+                                      f"--region_dir={self.region_dir}", f"--model_dir={o.model_dir}",
+                                      *o.engine_flags, *extra])
+
+    def start_agent(self, rank: int, *extra):
+        o = self.options
+        self.spawn(f"agent-{rank}", [o.binaries.agent, f"--controller={self.address}", f"--group={o.group}",
+                                     f"--rank={rank}", f"--region={self.region_dir}", *o.agent_flags, *extra])
+
+    def start(self):
+        self.start_controller()
+        for rank in range(self.options.ranks):
+            self.start_engine(rank)
+        for rank in range(self.options.ranks):
+            self.start_agent(rank)
+
+    def signal(self, name: str, number: int):
+        self.processes[name].send_signal(number)
+
+    def kill(self, name: str):
+        """kill -9, and wait until it is gone."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(timeout=10)
+
+    def check_alive(self):
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n{self.log_of(name)}")
+
+    # ---- What is going on
+
+    def keelctl(self, *arguments, timeout: float = 60.0, check: bool = True) -> str:
+        done = subprocess.run([str(self.options.binaries.keelctl), f"--controller={self.address}", *arguments],
+                              capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"keelctl {' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def keelctl_json(self, *arguments, **kwargs):
+        return json.loads(self.keelctl(*arguments, "--json", **kwargs))
+
+    def engine_status(self, rank: int) -> dict:
+        """The newest status file of an engine; empty before its first."""
+        try:
+            return json.loads((self.run_dir / f"engine-{rank}.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def engine_total(self, key: str) -> int:
+        return sum(self.engine_status(rank).get(key, 0) for rank in range(self.options.ranks))
+
+    # ---- End
+
+    def stop(self, name: str, seconds: float = 20.0) -> int:
+        """SIGTERM, then SIGKILL after the deadline; the exit status."""
+        process = self.processes.pop(name)
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def stop_engines(self) -> dict[int, int]:
+        """Ends all engines at once; exit status by rank."""
+        ranks = [rank for rank in range(self.options.ranks) if f"engine-{rank}" in self.processes]
+        for rank in ranks:
+            if self.processes[f"engine-{rank}"].poll() is None:
+                self.signal(f"engine-{rank}", signal.SIGTERM)
+        return {rank: self.stop(f"engine-{rank}") for rank in ranks}
+
+    def close(self, keep_logs: bool = False):
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+        for process in self.processes.values():
+            process.wait()
+        self.processes.clear()
+        shutil.rmtree(self.region_dir, ignore_errors=True)
+        if not keep_logs:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close(keep_logs=kind is not None)
+        if kind is not None:
+            print(f"logs are kept in {self.run_dir}")
