@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Status: what the Coordinator's queries return, for services, metrics and people.
+//
+// Plain values, made afresh by each query; nothing refers back into the coordinator. Imbalance is max rank
+// load / mean rank load (1.0 is perfect) and 0 where nothing was counted or predicted yet.
+//
+// Order:     members by rank, layers and experts ascending, windows oldest first.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "algos/base/ids.h"
+#include "algos/layer_map.h"
+#include "algos/placement.h"
+#include "algos/protocol/identity.h"
+#include "algos/protocol/messages.h"
+
+namespace evenkeel::controller {
+
+struct MemberStatus {
+  Member member;  // incarnation 0: this rank never attached under this term
+  bool attached = false;
+  bool alive = false;  // its agent says that the engine's lock is held
+  bool idle = false;
+  Epoch accepted_epoch;  // newest maps sent to it on this stream, or told by it at Attach
+  Epoch quiesced_epoch;
+  uint64_t quiesced_view = 0;
+  uint64_t num_steps = 0;
+  uint64_t num_calls_waited = 0;
+  absl::Duration oldest_open_step;
+  absl::Time changed;                      // when it last attached or detached
+  std::vector<std::string> missing_calls;  // "never called begin_step", ...: 10 s or more after registering
+  std::string note;                        // what holds it outside the set, or empty
+};
+
+// What a layer's wave is waiting for.
+struct WaveBlocked {
+  LayerId layer;
+  RankId rank;
+  std::string reason;
+  absl::Time since;
+  int num_waves_undone = 0;  // in a row, with this culprit
+};
+
+struct LayerStatus {
+  LayerId layer;
+  Epoch epoch;                     // at which its map last changed
+  std::string phase;               // "steady", "retiring", "moving", "backing off"
+  double imbalance_now = 0;        // realised, over the windows that the fast loop looks at
+  double imbalance_initial = 0;    // the same tokens under the default placement, shared evenly
+  double imbalance_predicted = 0;  // of the shares in force, when they were chosen
+  int num_slots_live = 0;
+  int num_slots_retired = 0;
+  int num_slots_writing = 0;
+  int num_slots_verified = 0;  // content confirmed, not in the map
+  int num_slots_free = 0;
+  int num_slots_condemned = 0;
+  int free_redundancy =
+      0;  // usable slots beyond one for each expert (rule 27); at 0 the layer is shares-only
+};
+
+struct GroupTotals {
+  uint64_t tokens = 0;
+  uint64_t unrouted_tokens = 0;
+  uint64_t load_reports = 0;
+  uint64_t shares_updates = 0;  // publishes of the fast loop
+  uint64_t publishes = 0;       // epochs
+  uint64_t maps_refused = 0;
+  uint64_t rollouts = 0;  // of a layer, finished
+  uint64_t waves = 0;     // begun
+  uint64_t waves_undone = 0;
+  uint64_t moves = 0;  // verified
+  uint64_t moves_failed = 0;
+  uint64_t bytes_moved = 0;
+  uint64_t fingerprint_failures = 0;
+};
+
+struct GroupStatus {
+  std::string name;
+  std::string model;
+  GroupInfo info;
+  std::string policy;
+  uint32_t term = 0;
+  Epoch epoch;  // newest published
+  View view;
+  bool forming = false;           // not every rank has attached under this term: nothing is published yet
+  std::string static_reason;      // why maps never change; empty where they do
+  std::string running_operation;  // id, or empty
+  double imbalance_now = 0;       // means over layers
+  double imbalance_initial = 0;
+  double imbalance_predicted = 0;
+  std::vector<MemberStatus> members;  // one for each rank of the world
+  std::vector<MemberStatus> waiting;  // other incarnations and the like, outside the set
+  std::vector<LayerStatus> layers;
+  std::vector<WaveBlocked> waves_blocked;
+  std::vector<std::string> alerts;  // newest last, the latest 32
+  GroupTotals totals;
+};
+
+struct StatsQuery {
+  int num_windows = 0;  // the last so many; 0: by `span`
+  absl::Duration span;  // the windows of the last so long; zero with num_windows 0: all that are kept
+};
+
+struct LayerStats {
+  LayerId layer;
+  std::vector<uint64_t> tokens_of_expert;
+  std::vector<uint64_t> tokens_of_rank;  // realised
+  double imbalance_realised = 0;
+  double imbalance_initial = 0;
+  double imbalance_predicted = 0;
+};
+
+// Means over layers.
+struct WindowStats {
+  absl::Time begin;
+  uint64_t tokens = 0;
+  double imbalance_realised = 0;
+  double imbalance_initial = 0;
+  double imbalance_predicted = 0;
+};
+
+struct GroupStats {
+  std::string group;
+  absl::Time begin;
+  absl::Time end;
+  uint64_t tokens = 0;
+  double imbalance_realised = 0;  // means over layers and windows
+  double imbalance_initial = 0;
+  double imbalance_predicted = 0;
+  std::vector<LayerStats> layers;  // over the whole span
+  std::vector<WindowStats> windows;
+};
+
+// As the controller sees a slot (rule 5).
+enum class SlotUse : uint32_t {
+  kFree = 0,
+  kLive = 1,
+  kRetired = 2,
+  kWriting = 3,
+  kVerified = 4,
+  kCondemned = 5,
+};
+
+struct SlotStatus {
+  SlotUse use = SlotUse::kFree;
+  ExpertId expert;
+  uint64_t generation = 0;
+
+  friend bool operator==(const SlotStatus&, const SlotStatus&) = default;
+};
+
+struct LayerMapStatus {
+  LayerId layer;
+  Epoch epoch;  // at which it last changed
+  algos::LayerMap map;
+  algos::Placement placement;  // of the map: slots not named are blank
+  std::vector<SlotStatus> slots;
+};
+
+struct GroupMaps {
+  std::string group;
+  Epoch epoch;
+  uint64_t view_number = 0;
+  uint64_t digest = 0;
+  std::vector<LayerMapStatus> layers;
+};
+
+struct LayerRedundancy {
+  LayerId layer;
+  int free_redundancy = 0;
+  int num_slots_condemned = 0;
+  std::vector<int> replicas_of_expert;  // live
+};
+
+struct RedundancyReport {
+  std::string group;
+  std::vector<LayerRedundancy> layers;
+  int ranks_may_be_lost_serving = 0;      // survivors still have a slot for each expert
+  int ranks_may_be_lost_rebalancing = 0;  // and one more, so that moves stay possible
+  int ranks_may_be_lost_at_once = 0;      // and every expert still has a live replica at that very moment
+  std::vector<std::string> problems;      // empty: all is well
+};
+
+}  // namespace evenkeel::controller
