@@ -5,17 +5,14 @@
 // The destination reads; the source does nothing (two-sided transports answer within their own threads). All
 // tensors of the expert are copied, in manifest order, into `destination`'s byte ranges.
 //
-// Threads:   Start, Cancel and Close are called on the agent's strand and never block. The completion arrives
-// on a
+// Threads:   Start, Cancel and Close are called on the agent's strand and never block. The completion arrives on a
 //            thread of the transport and must do one thing: post an event.
-// Order:     a completion is delivered exactly once for each Start that returned OK, also after Cancel and
-// Close. Memory:    destination ranges belong to the transport from Start until the completion; no byte is
-// written after it.
+// Order:     a completion is delivered exactly once for each Start that returned OK, also after Cancel and Close.
+// Memory:    destination ranges belong to the transport from Start until the completion; no byte is written after it.
 //            The source side sees nothing.
 // Cancel:    leaves the destination with undefined content.
 // Errors:    kUnavailable: peer or link away; kDeadlineExceeded: not done in time; kAborted: cancelled;
-//            kFailedPrecondition: the source is of another incarnation, or the endpoint cannot be used from
-//            here.
+//            kFailedPrecondition: the source is of another incarnation, or the endpoint cannot be used from here.
 #pragma once
 
 #include <cstddef>

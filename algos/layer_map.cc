@@ -82,9 +82,9 @@ Placement PlacementOf(const LayerMap& map, int num_slots) {
 absl::Status Validate(const LayerMap& map, const Shape& shape, MapRules rules) {
   if (map.offsets.size() != static_cast<size_t>(shape.num_experts) + 1 || map.offsets.front() != 0 ||
       map.slots.size() != map.bounds.size() || map.offsets.back() != static_cast<int32_t>(map.slots.size())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("map with ", map.offsets.size(), " offsets, ", map.slots.size(), " slots, ",
-                     map.bounds.size(), " bounds for ", shape.num_experts, " experts: lengths do not fit"));
+    return absl::InvalidArgumentError(absl::StrCat("map with ", map.offsets.size(), " offsets, ", map.slots.size(),
+                                                   " slots, ", map.bounds.size(), " bounds for ", shape.num_experts,
+                                                   " experts: lengths do not fit"));
   }
   std::vector<bool> named(static_cast<size_t>(shape.num_slots()), false);
   for (int e = 0; e < shape.num_experts; ++e) {
@@ -132,8 +132,7 @@ uint64_t DigestOf(std::span<const uint64_t> layer_digests) {
   return digest.value();
 }
 
-std::vector<double> RankLoads(const LayerMap& map, const Shape& shape,
-                              std::span<const uint64_t> tokens_of_expert) {
+std::vector<double> RankLoads(const LayerMap& map, const Shape& shape, std::span<const uint64_t> tokens_of_expert) {
   EVENKEEL_CHECK(tokens_of_expert.size() == static_cast<size_t>(shape.num_experts));
   std::vector<double> loads(static_cast<size_t>(shape.num_ranks), 0.0);
   for (int e = 0; e < shape.num_experts; ++e) {

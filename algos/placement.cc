@@ -9,14 +9,14 @@ namespace evenkeel::algos {
 
 absl::Status Validate(const Shape& shape) {
   if (shape.num_experts <= 0 || shape.num_ranks <= 0 || shape.slots_per_rank <= 0) {
-    return absl::InvalidArgumentError(absl::StrCat("shape of ", shape.num_experts, " experts on ",
-                                                   shape.num_ranks, " ranks x ", shape.slots_per_rank,
+    return absl::InvalidArgumentError(absl::StrCat("shape of ", shape.num_experts, " experts on ", shape.num_ranks,
+                                                   " ranks x ", shape.slots_per_rank,
                                                    " slots: every count must be positive"));
   }
   if (shape.num_redundant() < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("shape of ", shape.num_experts, " experts on ", shape.num_ranks, " ranks x ",
-                     shape.slots_per_rank, " slots: ", -shape.num_redundant(), " experts have no slot"));
+    return absl::InvalidArgumentError(absl::StrCat("shape of ", shape.num_experts, " experts on ", shape.num_ranks,
+                                                   " ranks x ", shape.slots_per_rank,
+                                                   " slots: ", -shape.num_redundant(), " experts have no slot"));
   }
   return absl::OkStatus();
 }
@@ -41,8 +41,8 @@ Replicas Invert(const Placement& placement, int num_experts) {
 
 absl::Status Validate(const Placement& placement, const Shape& shape) {
   if (placement.expert_of_slot.size() != static_cast<size_t>(shape.num_slots())) {
-    return absl::InvalidArgumentError(absl::StrCat("placement of ", placement.expert_of_slot.size(),
-                                                   " slots: the group has ", shape.num_slots()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("placement of ", placement.expert_of_slot.size(), " slots: the group has ", shape.num_slots()));
   }
   std::vector<bool> placed(static_cast<size_t>(shape.num_experts), false);
   for (size_t s = 0; s < placement.expert_of_slot.size(); ++s) {

@@ -27,9 +27,7 @@ struct Shape {
   int num_redundant() const { return num_slots() - num_experts; }
   RankId RankOf(SlotIdx slot) const { return RankId(slot.value() / slots_per_rank); }
   int LocalSlot(SlotIdx slot) const { return slot.value() % slots_per_rank; }
-  SlotIdx SlotAt(RankId rank, int local_slot) const {
-    return SlotIdx(rank.value() * slots_per_rank + local_slot);
-  }
+  SlotIdx SlotAt(RankId rank, int local_slot) const { return SlotIdx(rank.value() * slots_per_rank + local_slot); }
 
   friend bool operator==(const Shape&, const Shape&) = default;
 };

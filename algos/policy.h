@@ -26,8 +26,7 @@ struct Load {
   std::vector<uint64_t> tokens;
 
   std::span<const uint64_t> layer(LayerId layer) const {
-    return std::span(tokens).subspan(layer.idx() * static_cast<size_t>(num_experts),
-                                     static_cast<size_t>(num_experts));
+    return std::span(tokens).subspan(layer.idx() * static_cast<size_t>(num_experts), static_cast<size_t>(num_experts));
   }
 };
 

@@ -2,18 +2,18 @@
  *
  * evenkeel.h: what an inference engine links.
  *
- * One region per rank: a file in shared memory, owned by the engine's process, through which an
- * evenkeel-agent reads what the engine does and writes which slot holds which expert. The engine brackets
- * each forward step, asks where routed tokens go, and counts what it computes. It serves by a default
- * placement when no agent is up, and nothing here ever waits for an agent or a controller.
+ * One region per rank: a file in shared memory, owned by the engine's process, through which an evenkeel-agent reads
+ * what the engine does and writes which slot holds which expert. The engine brackets each forward step, asks where
+ * routed tokens go, and counts what it computes. It serves by a default placement when no agent is up, and nothing
+ * here ever waits for an agent or a controller.
  *
- * Threads:   create, add_tensor, ready, destroy: one thread. Step calls: one thread per lane at a time; lanes
- * are independent. serve_* and count: any thread, each with its own lane of counters (see evenkeel_count).
+ * Threads:   create, add_tensor, ready, destroy: one thread. Step calls: one thread per lane at a time; lanes are
+ *            independent. serve_* and count: any thread, each with its own lane of counters (see evenkeel_count).
  * Memory:    all of it is taken by create and alloc_weights; no later call allocates.
  * Waiting:   no call waits for a lock or another process. evenkeel_suspend alone may wait.
- * Errors:    calls return 0 or a negative evenkeel_status; where they take an evenkeel_error, its text says
- * what was being done, with which values. The library logs nothing and keeps no global state. Needs:     libc
- * and libstdc++.
+ * Errors:    calls return 0 or a negative evenkeel_status; where they take an evenkeel_error, its text says what was
+ *            being done, with which values. The library logs nothing and keeps no global state.
+ * Needs:     libc and libstdc++.
  */
 #ifndef EVENKEEL_ENGINE_EVENKEEL_H_
 #define EVENKEEL_ENGINE_EVENKEEL_H_
@@ -43,21 +43,11 @@ typedef struct evenkeel_error {
   char message[256]; /* zero-terminated */
 } evenkeel_error;
 
-typedef enum evenkeel_phase {
-  EVENKEEL_PHASE_OTHER = 0,
-  EVENKEEL_PREFILL = 1,
-  EVENKEEL_DECODE = 2
-} evenkeel_phase;
+typedef enum evenkeel_phase { EVENKEEL_PHASE_OTHER = 0, EVENKEEL_PREFILL = 1, EVENKEEL_DECODE = 2 } evenkeel_phase;
 /* Only real steps are counted as load. */
 typedef enum evenkeel_kind { EVENKEEL_REAL = 0, EVENKEEL_DUMMY = 1, EVENKEEL_PROFILE = 2 } evenkeel_kind;
-typedef enum evenkeel_count_place {
-  EVENKEEL_COUNT_AFTER_DISPATCH = 0,
-  EVENKEEL_COUNT_ROUTER = 1
-} evenkeel_count_place;
-typedef enum evenkeel_routing {
-  EVENKEEL_ROUTING_SENDER = 0,
-  EVENKEEL_ROUTING_REPLICATED = 1
-} evenkeel_routing;
+typedef enum evenkeel_count_place { EVENKEEL_COUNT_AFTER_DISPATCH = 0, EVENKEEL_COUNT_ROUTER = 1 } evenkeel_count_place;
+typedef enum evenkeel_routing { EVENKEEL_ROUTING_SENDER = 0, EVENKEEL_ROUTING_REPLICATED = 1 } evenkeel_routing;
 
 typedef struct evenkeel_options {
   uint32_t abi_version;  /* EVENKEEL_ABI_VERSION */
@@ -71,41 +61,33 @@ typedef struct evenkeel_options {
   int32_t num_layers;  /* MoE layers only */
   int32_t num_experts; /* logical experts of a layer */
   int32_t slots_per_rank;
-  int32_t num_lanes; /* streams of steps that may be open at the same time; 0 means 1; at most 16 */
-  int32_t num_counting_threads; /* threads that call evenkeel_count at the same time; 0 means num_lanes; at
-                                   most 64 */
+  int32_t num_lanes;            /* streams of steps that may be open at the same time; 0 means 1; at most 16 */
+  int32_t num_counting_threads; /* threads that call evenkeel_count at the same time; 0 means num_lanes; at most 64 */
   evenkeel_count_place count_place;
   evenkeel_routing routing;
   uint64_t weights_bytes; /* of per-expert tensors, host memory: room for evenkeel_alloc_weights */
 } evenkeel_options;
 
-/* ---- Set-up
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Set-up ------------------------------------------------------------------------------------------------------ */
 
 /* Makes the region file evenkeel.<group>.<rank>.<incarnation> and takes its lock. */
-EVENKEEL_API int evenkeel_create(const evenkeel_options* options, evenkeel_region** region,
-                                 evenkeel_error* error);
+EVENKEEL_API int evenkeel_create(const evenkeel_options* options, evenkeel_region** region, evenkeel_error* error);
 
-/* Host memory for weights, 64-byte aligned, readable and writable by the rank's agent. NULL when
- * weights_bytes is used up. */
+/* Host memory for weights, 64-byte aligned, readable and writable by the rank's agent. NULL when weights_bytes is used up. */
 EVENKEEL_API void* evenkeel_alloc_weights(evenkeel_region* region, uint64_t bytes);
 
-/* Names one tensor of the experts of `layer`: local slot s begins at data + s * stride_bytes and has
- * bytes_per_expert bytes. `data` comes from evenkeel_alloc_weights. Same names, sizes and order on every rank
- * of the group. */
-EVENKEEL_API int evenkeel_add_tensor(evenkeel_region* region, int32_t layer, const char* name,
-                                     const char* dtype, void* data, uint64_t bytes_per_expert,
-                                     uint64_t stride_bytes, evenkeel_error* error);
+/* Names one tensor of the experts of `layer`: local slot s begins at data + s * stride_bytes and has bytes_per_expert
+ * bytes. `data` comes from evenkeel_alloc_weights. Same names, sizes and order on every rank of the group. */
+EVENKEEL_API int evenkeel_add_tensor(evenkeel_region* region, int32_t layer, const char* name, const char* dtype,
+                                     void* data, uint64_t bytes_per_expert, uint64_t stride_bytes,
+                                     evenkeel_error* error);
 
-/* Called on the engine's thread at begin_step, after an expert was copied into a slot and before any map
- * names it. */
+/* Called on the engine's thread at begin_step, after an expert was copied into a slot and before any map names it. */
 typedef void (*evenkeel_post_move_fn)(void* context, int32_t layer, int32_t local_slot, int32_t expert);
-EVENKEEL_API int evenkeel_on_post_move(evenkeel_region* region, evenkeel_post_move_fn function,
-                                       void* context);
+EVENKEEL_API int evenkeel_on_post_move(evenkeel_region* region, evenkeel_post_move_fn function, void* context);
 
 /* The expert whose weights the engine must put into a local slot before evenkeel_ready. */
-EVENKEEL_API int32_t evenkeel_initial_expert(const evenkeel_region* region, int32_t layer,
-                                             int32_t local_slot);
+EVENKEEL_API int32_t evenkeel_initial_expert(const evenkeel_region* region, int32_t layer, int32_t local_slot);
 
 /* Weights are in place: takes their fingerprints and opens the region to an agent. */
 EVENKEEL_API int evenkeel_ready(evenkeel_region* region, evenkeel_error* error);
@@ -116,9 +98,7 @@ EVENKEEL_API void evenkeel_destroy(evenkeel_region* region);
 EVENKEEL_API uint64_t evenkeel_incarnation(const evenkeel_region* region);
 EVENKEEL_API const char* evenkeel_path(const evenkeel_region* region);
 
-/* ---- Steps
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Steps --------------------------------------------------------------------------------------------------------- */
 
 /* Begins a forward step with the newest complete maps. Returns its ticket (> 0) or a negative status;
  * EVENKEEL_RESOURCE_EXHAUSTED when 64 steps of the lane are open. */
@@ -130,31 +110,28 @@ EVENKEEL_API int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_
 /* The step was given up; late answers to it must be discarded by ticket. */
 EVENKEEL_API int evenkeel_abort_step(evenkeel_region* region, int32_t lane, int64_t ticket);
 
-/* No step is open and none will begin before the next begin_step: the lane then holds up nobody. Implied when
- * all tickets have ended; saying so lets the agent tell an idle engine from one that forgot to report. */
+/* No step is open and none will begin before the next begin_step: the lane then holds up nobody. Implied when all
+ * tickets have ended; saying so lets the agent tell an idle engine from one that forgot to report. */
 EVENKEEL_API int evenkeel_set_idle(evenkeel_region* region, int32_t lane);
 
-/* Top-k expert ids -> slots of the whole layer (slot = rank * slots_per_rank + local slot), by the shares of
- * the maps that the lane's newest step took. ids [num_tokens, top_k] of int32 or int64 (`id_bytes` 4 or 8),
- * rows row_stride elements apart; slots int32 [num_tokens, top_k], dense. Negative ids give -1 and are not
- * counted; an expert without live replica gives -1 and is counted as unrouted. Token t of the batch has index
- * first_token + t. With EVENKEEL_COUNT_ROUTER the routed copies of real steps are counted here. */
-EVENKEEL_API int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const void* ids,
-                                int32_t id_bytes, int64_t num_tokens, int32_t top_k, int64_t row_stride,
-                                int64_t first_token, int32_t* slots);
+/* Top-k expert ids -> slots of the whole layer (slot = rank * slots_per_rank + local slot), by the shares of the maps
+ * that the lane's newest step took. ids [num_tokens, top_k] of int32 or int64 (`id_bytes` 4 or 8), rows row_stride
+ * elements apart; slots int32 [num_tokens, top_k], dense. Negative ids give -1 and are not counted; an expert without
+ * live replica gives -1 and is counted as unrouted. Token t of the batch has index first_token + t. With
+ * EVENKEEL_COUNT_ROUTER the routed copies of real steps are counted here. */
+EVENKEEL_API int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const void* ids, int32_t id_bytes,
+                                int64_t num_tokens, int32_t top_k, int64_t row_stride, int64_t first_token,
+                                int32_t* slots);
 
-/* Tokens computed in a local slot of this rank (EVENKEEL_COUNT_AFTER_DISPATCH). `thread` in [0,
- * num_counting_threads): each value by one thread at a time. Only valid rows of real steps are to be counted.
- */
+/* Tokens computed in a local slot of this rank (EVENKEEL_COUNT_AFTER_DISPATCH). `thread` in [0, num_counting_threads):
+ * each value by one thread at a time. Only valid rows of real steps are to be counted. */
 EVENKEEL_API int evenkeel_count(evenkeel_region* region, int32_t thread, int32_t layer, int32_t local_slot,
                                 uint64_t num_tokens);
 
-/* ---- Work for other ranks, death
- * -------------------------------------------------------------------------------------- */
+/* ---- Work for other ranks, death -------------------------------------------------------------------------------------- */
 
-/* Brackets computing a batch that `peer_rank` sent, where that is not part of a lockstep step. `thread` as
- * for evenkeel_count. Refused (EVENKEEL_FAILED_PRECONDITION) when the newest view lacks this peer and
- * incarnation. */
+/* Brackets computing a batch that `peer_rank` sent, where that is not part of a lockstep step. `thread` as for
+ * evenkeel_count. Refused (EVENKEEL_FAILED_PRECONDITION) when the newest view lacks this peer and incarnation. */
 EVENKEEL_API int evenkeel_serve_begin(evenkeel_region* region, int32_t thread, int32_t peer_rank,
                                       uint64_t peer_incarnation);
 EVENKEEL_API int evenkeel_serve_end(evenkeel_region* region, int32_t thread);
@@ -162,27 +139,23 @@ EVENKEEL_API int evenkeel_serve_end(evenkeel_region* region, int32_t thread);
 /* One word per rank, 0 while it is a member: may be polled anywhere, also within a step. */
 EVENKEEL_API const volatile uint32_t* evenkeel_lost_ranks(const evenkeel_region* region);
 
-/* A step of this engine has been waiting for `rank`; -1: no longer. Evidence for the controller, nothing
- * more. */
+/* A step of this engine has been waiting for `rank`; -1: no longer. Evidence for the controller, nothing more. */
 EVENKEEL_API int evenkeel_report_waiting(evenkeel_region* region, int32_t lane, int32_t rank);
 
-/* The engine will be silent for up to `seconds` (graph capture, compilation) and is not to be judged by it.
- */
+/* The engine will be silent for up to `seconds` (graph capture, compilation) and is not to be judged by it. */
 EVENKEEL_API int evenkeel_busy_lease(evenkeel_region* region, double seconds);
 
-/* ---- What the maps say, for engines with tables of their own
- * -------------------------------------------------------------- */
+/* ---- What the maps say, for engines with tables of their own -------------------------------------------------------------- */
 
 /* Version of the maps that the lane's newest step took: (term << 32) | number. 0: the default placement. */
 EVENKEEL_API uint64_t evenkeel_epoch(const evenkeel_region* region, int32_t lane);
 /* [num_ranks * slots_per_rank]: expert of each slot, -1 where no map names it. */
 EVENKEEL_API int evenkeel_physical_to_logical(const evenkeel_region* region, int32_t lane, int32_t layer,
                                               int32_t* experts);
-/* [num_experts, width] slots, -1 padded, and [num_experts] numbers of entries. Unequal shares are rendered by
- * repeated entries, for engines that take entry (index modulo count). Requires: width >= the most replicas of
- * any expert. */
-EVENKEEL_API int evenkeel_logical_to_physical(const evenkeel_region* region, int32_t lane, int32_t layer,
-                                              int32_t width, int32_t* slots, int32_t* counts);
+/* [num_experts, width] slots, -1 padded, and [num_experts] numbers of entries. Unequal shares are rendered by repeated
+ * entries, for engines that take entry (index modulo count). Requires: width >= the most replicas of any expert. */
+EVENKEEL_API int evenkeel_logical_to_physical(const evenkeel_region* region, int32_t lane, int32_t layer, int32_t width,
+                                              int32_t* slots, int32_t* counts);
 /* [num_experts]: local slot of each expert on `rank`, -1 where it has none (vLLM's expert_map). */
 EVENKEEL_API int evenkeel_expert_map(const evenkeel_region* region, int32_t lane, int32_t layer, int32_t rank,
                                      int32_t* local_slots);

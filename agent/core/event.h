@@ -2,8 +2,7 @@
 //
 // Events and effects of the Worker: all that an agent's core hears and all that it can have done.
 //
-// Order:     effects are carried out in the order given; what follows a Store* or WriteMaps effect waits
-// until that
+// Order:     effects are carried out in the order given; what follows a Store* or WriteMaps effect waits until that
 //            is in the region.
 // Threads:   plain values.
 #pragma once
@@ -30,8 +29,7 @@ struct Maps {
   std::vector<algos::LayerMap> layers;  // [num_layers]
 };
 
-// ---- Events
-// ------------------------------------------------------------------------------------------------------
+// ---- Events ------------------------------------------------------------------------------------------------------
 
 // The stream to the controller is up: the worker answers with Attach.
 struct StreamOpened {};
@@ -81,25 +79,22 @@ struct SlotFingerprinted {
 // Time passed; given when NextWakeup was reached.
 struct Tick {};
 
-using Event = std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead,
-                           MapsWritten, TransferEnded, PostMoveAcknowledged, SlotFingerprinted, Tick>;
+using Event = std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead, MapsWritten,
+                           TransferEnded, PostMoveAcknowledged, SlotFingerprinted, Tick>;
 
-// ---- Effects
-// -----------------------------------------------------------------------------------------------------
+// ---- Effects -----------------------------------------------------------------------------------------------------
 
 struct SendToController {
   AgentMessage message;
 };
-// End the stream (the shell reconnects with back-off) because the controller broke the protocol or is
-// outdated.
+// End the stream (the shell reconnects with back-off) because the controller broke the protocol or is outdated.
 struct CloseStream {
   absl::Status why;
 };
 struct StoreTerm {
   uint32_t term = 0;
 };
-// Write into a free bank and announce as newest; answer MapsWritten. A later WriteMaps replaces one not yet
-// written.
+// Write into a free bank and announce as newest; answer MapsWritten. A later WriteMaps replaces one not yet written.
 struct WriteMaps {
   std::shared_ptr<const Maps> maps;
 };
@@ -127,8 +122,7 @@ struct CancelTransfer {
   uint64_t move_id = 0;
   int attempt = 0;
 };
-// Ask the engine to refresh derived tensors; answer PostMoveAcknowledged (at once if it registered no such
-// call).
+// Ask the engine to refresh derived tensors; answer PostMoveAcknowledged (at once if it registered no such call).
 struct NotifyPostMove {
   LayerId layer;
   SlotIdx slot;
@@ -142,12 +136,11 @@ struct FingerprintSlot {
 // Answer CountersRead soon.
 struct ReadCounters {};
 
-using Effect = std::variant<SendToController, CloseStream, StoreTerm, WriteMaps, StoreView, StoreSlot,
-                            StartTransfer, CancelTransfer, NotifyPostMove, FingerprintSlot, ReadCounters>;
+using Effect = std::variant<SendToController, CloseStream, StoreTerm, WriteMaps, StoreView, StoreSlot, StartTransfer,
+                            CancelTransfer, NotifyPostMove, FingerprintSlot, ReadCounters>;
 using Effects = std::vector<Effect>;
 
-// ---- Start
-// -------------------------------------------------------------------------------------------------------
+// ---- Start -------------------------------------------------------------------------------------------------------
 
 // What the region says when an agent takes it over; a fresh region has epoch {0, 0} and default maps.
 struct RegionState {

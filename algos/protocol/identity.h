@@ -14,8 +14,7 @@
 
 namespace evenkeel {
 
-// One life of one rank: a restarted engine is another member. Incarnations are chosen at random by engines,
-// never 0.
+// One life of one rank: a restarted engine is another member. Incarnations are chosen at random by engines, never 0.
 struct Member {
   RankId rank;
   uint64_t incarnation = 0;
@@ -23,8 +22,8 @@ struct Member {
   friend auto operator<=>(const Member&, const Member&) = default;
 };
 
-// Version of the maps of a group, (term of the controller's leadership, number), compared as one 64-bit
-// value. {0, 0} is the default placement that all compute alike (rule 4).
+// Version of the maps of a group, (term of the controller's leadership, number), compared as one 64-bit value.
+// {0, 0} is the default placement that all compute alike (rule 4).
 struct Epoch {
   uint32_t term = 0;
   uint32_t number = 0;

@@ -2,9 +2,9 @@
 //
 // Messages between an agent and the controller, as plain values.
 //
-// Both cores speak only these; proto/convert carries them over gRPC, the simulator over its network. A stream
-// is ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived,
-// and the next Attach tells the whole state again.
+// Both cores speak only these; proto/convert carries them over gRPC, the simulator over its network. A stream is
+// ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived, and the
+// next Attach tells the whole state again.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,7 @@
 
 namespace evenkeel {
 
-// ---- What a group is; equal for all its ranks, checked at Attach
-// -----------------------------------------------
+// ---- What a group is; equal for all its ranks, checked at Attach -----------------------------------------------
 
 // Where tokens are counted (rule 29).
 enum class CountPlace : uint32_t {
@@ -50,8 +49,7 @@ struct GroupInfo {
   friend bool operator==(const GroupInfo&, const GroupInfo&) = default;
 };
 
-// ---- Agent to controller
-// -----------------------------------------------------------------------------------------
+// ---- Agent to controller -----------------------------------------------------------------------------------------
 
 // How a rank's weights can be read. `address` is opaque to all but the transport of that name.
 struct Endpoint {
@@ -95,9 +93,8 @@ struct LoadReport {
   absl::Time time;          // of the reading, by the agent's clock
   uint64_t first_step = 0;  // engine steps that the span touches
   uint64_t last_step = 0;
-  // Tokens credited to (layer, slot, expert): for kAfterDispatch one entry per local slot in order, then
-  // extra entries for slots whose content changed within the span; for kRouter likewise over all slots of the
-  // layer.
+  // Tokens credited to (layer, slot, expert): for kAfterDispatch one entry per local slot in order, then extra
+  // entries for slots whose content changed within the span; for kRouter likewise over all slots of the layer.
   struct Entry {
     LayerId layer;
     SlotIdx slot;
@@ -154,8 +151,7 @@ struct SlotLost {
 using AgentMessage =
     std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed, SlotLost>;
 
-// ---- Controller to agent
-// -----------------------------------------------------------------------------------------
+// ---- Controller to agent -----------------------------------------------------------------------------------------
 
 // Everything an agent does not get as a flag of its own.
 struct AgentSettings {
@@ -163,9 +159,8 @@ struct AgentSettings {
   uint64_t bytes_per_second_max = 0;  // over all moves into this rank; 0: no limit
   int concurrent_moves_max = 4;       // further orders wait in the agent
   int attempts_per_source = 1;
-  std::string transport;  // force this one; empty: best per pair
-  absl::Duration scrub_interval =
-      absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
+  std::string transport;                             // force this one; empty: best per pair
+  absl::Duration scrub_interval = absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
 
   friend bool operator==(const AgentSettings&, const AgentSettings&) = default;
 };

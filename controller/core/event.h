@@ -2,8 +2,8 @@
 //
 // Events and effects of the Coordinator: all that the controller's core hears and all that it can have done.
 //
-// Order:     effects are carried out in the order given; what follows a Persist effect waits until it is
-// durable. Threads:   plain values.
+// Order:     effects are carried out in the order given; what follows a Persist effect waits until it is durable.
+// Threads:   plain values.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,7 @@ namespace evenkeel::controller {
 // One stream of one agent; chosen by the shell, never used twice.
 using SessionId = uint64_t;
 
-// ---- Operations: everything the controller does has one (design, section 7)
-// ---------------------------------------
+// ---- Operations: everything the controller does has one (design, section 7) ---------------------------------------
 
 enum class Cause : uint32_t { kOperator = 0, kSlowLoop = 1, kEmergency = 2, kTakeover = 3 };
 
@@ -63,8 +62,7 @@ struct OperationProgress {
   friend bool operator==(const OperationProgress&, const OperationProgress&) = default;
 };
 
-// ---- Events
-// ------------------------------------------------------------------------------------------------------
+// ---- Events ------------------------------------------------------------------------------------------------------
 
 struct AgentMessageReceived {
   SessionId session = 0;
@@ -89,8 +87,7 @@ struct Tick {};
 
 using Event = std::variant<AgentMessageReceived, AgentDetached, RearrangeRequested, PlanComputed, Tick>;
 
-// ---- Effects
-// -----------------------------------------------------------------------------------------------------
+// ---- Effects -----------------------------------------------------------------------------------------------------
 
 struct SendToAgent {
   SessionId session = 0;
@@ -118,21 +115,17 @@ struct Note {
 struct PersistTerm {
   uint32_t term = 0;
 };
-// A higher term was heard: this controller must end; its successor starts above `term`, which is to be
-// stored.
+// A higher term was heard: this controller must end; its successor starts above `term`, which is to be stored.
 struct StepDown {
   uint32_t term = 0;
 };
 
-using Effect =
-    std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, Note, PersistTerm, StepDown>;
+using Effect = std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, Note, PersistTerm, StepDown>;
 using Effects = std::vector<Effect>;
 
-// ---- Settings
-// ----------------------------------------------------------------------------------------------------
+// ---- Settings ----------------------------------------------------------------------------------------------------
 
-// Per group; every field has a default that suits a production group. Validated by the configuration's
-// converter.
+// Per group; every field has a default that suits a production group. Validated by the configuration's converter.
 struct GroupSettings {
   std::string policy = "greedy";
   // Fast loop.
@@ -163,9 +156,8 @@ struct GroupSettings {
 };
 
 struct CoordinatorSettings {
-  uint32_t stored_term = 0;  // highest term known to the store
-  absl::Duration listen_interval =
-      absl::Milliseconds(500);  // agents are heard this long before a term is taken
+  uint32_t stored_term = 0;                                  // highest term known to the store
+  absl::Duration listen_interval = absl::Milliseconds(500);  // agents are heard this long before a term is taken
   GroupSettings defaults;
   std::vector<std::pair<std::string, GroupSettings>> groups;  // by name; others take `defaults`
   int num_groups_max = 256;
