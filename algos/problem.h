@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Problem: what a placement is planned from: sizes, loads, what is there now, and who may take part.
+//
+// Plain values; every policy takes the same ones.
+//
+// Errors:    Validate names the field that is wrong.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "algos/base/ids.h"
+#include "algos/placement.h"
+
+namespace evenkeel::algos {
+
+// Tokens per expert of every layer over one span of time: tokens[layer * num_experts + expert].
+struct Load {
+  int num_layers = 0;
+  int num_experts = 0;
+  std::vector<uint64_t> tokens;
+
+  std::span<const uint64_t> layer(LayerId layer) const {
+    return std::span(tokens).subspan(layer.idx() * static_cast<size_t>(num_experts), static_cast<size_t>(num_experts));
+  }
+
+  friend bool operator==(const Load&, const Load&) = default;
+};
+
+struct Problem {
+  Shape shape;
+  int num_layers = 0;
+  int num_nodes = 1;               // ranks are node-major; must divide num_ranks
+  int num_expert_groups = 1;       // groups of experts that routing keeps together; must divide num_experts
+  std::vector<Load> episodes;      // oldest first; at least one
+  std::vector<Placement> current;  // [num_layers], or empty: no placement yet; experts may be missing
+  std::vector<bool> dead_ranks;    // [num_ranks], or empty: all live
+  std::vector<LayerId> layers;     // those to plan, ascending; empty: all. Others keep `current`.
+
+  bool IsLive(RankId rank) const { return dead_ranks.empty() || !dead_ranks[rank.idx()]; }
+  int num_live_ranks() const;
+};
+
+// The fields fit each other, the living ranks have room for every expert, and layers that are not planned have
+// a current placement to keep.
+absl::Status Validate(const Problem& problem);
+
+// The sum of all episodes; a sum beyond 64 bits stays at the largest value.
+Load TotalLoad(const Problem& problem);
+
+// `problem.layers`, or every layer where that is empty.
+std::vector<LayerId> PlannedLayers(const Problem& problem);
+
+}  // namespace evenkeel::algos
