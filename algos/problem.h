@@ -22,7 +22,7 @@ namespace evenkeel::algos {
 struct Load {
   int num_layers = 0;
   int num_experts = 0;
-  std::vector<uint64_t> tokens;
+  std::vector<uint64_t> tokens = {};
 
   std::span<const uint64_t> layer(LayerId layer) const {
     return std::span(tokens).subspan(layer.idx() * static_cast<size_t>(num_experts), static_cast<size_t>(num_experts));
@@ -34,12 +34,12 @@ struct Load {
 struct Problem {
   Shape shape;
   int num_layers = 0;
-  int num_nodes = 1;               // ranks are node-major; must divide num_ranks
-  int num_expert_groups = 1;       // groups of experts that routing keeps together; must divide num_experts
-  std::vector<Load> episodes;      // oldest first; at least one
-  std::vector<Placement> current;  // [num_layers], or empty: no placement yet; experts may be missing
-  std::vector<bool> dead_ranks;    // [num_ranks], or empty: all live
-  std::vector<LayerId> layers;     // those to plan, ascending; empty: all. Others keep `current`.
+  int num_nodes = 1;                    // ranks are node-major; must divide num_ranks
+  int num_expert_groups = 1;            // groups of experts that routing keeps together; must divide num_experts
+  std::vector<Load> episodes = {};      // oldest first; at least one
+  std::vector<Placement> current = {};  // [num_layers], or empty: no placement yet; experts may be missing
+  std::vector<bool> dead_ranks = {};    // [num_ranks], or empty: all live
+  std::vector<LayerId> layers = {};     // those to plan, ascending; empty: all. Others keep `current`.
 
   bool IsLive(RankId rank) const { return dead_ranks.empty() || !dead_ranks[rank.idx()]; }
   int num_live_ranks() const;
