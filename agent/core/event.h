@@ -31,11 +31,17 @@ struct Maps {
 
 // ---- Events ------------------------------------------------------------------------------------------------------
 
-// The stream to the controller is up: the worker answers with Attach.
-struct StreamOpened {};
-struct StreamClosed {};
+// The stream to the controller is up: the worker answers with Attach. `stream` names it; what arrives late from
+// an earlier one is dropped.
+struct StreamOpened {
+  uint64_t stream = 0;
+};
+struct StreamClosed {
+  uint64_t stream = 0;
+};
 struct MessageReceived {
   ControllerMessage message;
+  uint64_t stream = 0;
 };
 // Words of the region that changed. Values are those the shell read; the worker remembers the newest.
 struct EngineObserved {
@@ -133,7 +139,7 @@ struct FingerprintSlot {
   SlotIdx slot;
   uint64_t generation = 0;
 };
-// Answer CountersRead soon.
+// Answer CountersRead soon, once for each, in order.
 struct ReadCounters {};
 
 using Effect = std::variant<SendToController, CloseStream, StoreTerm, WriteMaps, StoreView, StoreSlot, StartTransfer,

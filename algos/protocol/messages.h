@@ -128,6 +128,7 @@ struct MoveFinished {
   uint64_t fingerprint = 0;
   uint64_t bytes = 0;
   absl::Duration elapsed;
+  int num_mismatches = 0;  // attempts whose content did not match, before the one that did
 };
 
 // The move ended without verified content; the slot is free (or condemned, or as before if never begun).
@@ -139,6 +140,7 @@ struct MoveFailed {
   absl::Status status;        // kDataLoss: fingerprint mismatch; kAborted: cancelled or overtaken; ...
   bool content_kept = false;  // nothing was written: the slot still holds its old, verified content
   RankId source;              // the last one tried
+  int num_mismatches = 0;     // attempts whose content did not match
 };
 
 // A verified slot no longer matches its fingerprint (rule 10); the agent has freed it.
