@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/arguments.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+
+namespace evenkeel::cli {
+
+absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std::span<const std::string> words) {
+  Arguments arguments;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (!word.starts_with("--") || word.size() == 2) {
+      return absl::InvalidArgumentError(absl::StrCat("'", word, "' is not an option of this command"));
+    }
+    const size_t equals = word.find('=');
+    const std::string name = absl::StrReplaceAll(word.substr(2, equals == std::string::npos ? equals : equals - 2),
+                                                 {{"_", "-"}});
+    const auto option = std::ranges::find(options, name, &Option::name);
+    if (option == options.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("--", name, " is not an option of this command"));
+    }
+    if (arguments.Has(name)) return absl::InvalidArgumentError(absl::StrCat("--", name, " is given twice"));
+    if (option->value.empty()) {
+      if (equals != std::string::npos) return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value"));
+      arguments.values_[name] = "";
+    } else if (equals != std::string::npos) {
+      arguments.values_[name] = word.substr(equals + 1);
+    } else if (i + 1 < words.size()) {
+      arguments.values_[name] = words[++i];
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value: ", option->value));
+    }
+  }
+  return arguments;
+}
+
+std::string Arguments::Get(std::string_view name, std::string_view otherwise) const {
+  const auto found = values_.find(std::string(name));
+  return found == values_.end() ? std::string(otherwise) : found->second;
+}
+
+absl::StatusOr<int64_t> Arguments::GetInteger(std::string_view name, int64_t otherwise, int64_t low,
+                                              int64_t high) const {
+  if (!Has(name)) return otherwise;
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(Get(name), &value) || value < low || value > high) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", name, "=", Get(name), ": must be a whole number from ", low, " to ", high));
+  }
+  return value;
+}
+
+absl::StatusOr<std::vector<uint32_t>> Arguments::GetRanges(std::string_view name, uint32_t high) const {
+  std::set<uint32_t> values;
+  if (!Has(name)) return std::vector<uint32_t>{};
+  for (std::string_view part : absl::StrSplit(Get(name), ',')) {
+    const std::vector<std::string_view> ends = absl::StrSplit(part, '-');
+    uint32_t first = 0, last = 0;
+    if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last) ||
+        first > last || last > high) {
+      return absl::InvalidArgumentError(absl::StrCat("--", name, "=", Get(name), ": '", part,
+                                                     "' is neither a number nor a range like 3-5 within 0 to ", high));
+    }
+    for (uint32_t value = first; value <= last; ++value) values.insert(value);
+  }
+  return std::vector<uint32_t>(values.begin(), values.end());
+}
+
+std::string DescribeOptions(std::span<const Option> options) {
+  std::string text;
+  for (const Option& option : options) {
+    const std::string left =
+        option.value.empty() ? absl::StrCat("--", option.name) : absl::StrCat("--", option.name, "=", option.value);
+    absl::StrAppend(&text, "  ", left, std::string(left.size() < 24 ? 24 - left.size() : 1, ' '), option.help, "\n");
+  }
+  return text;
+}
+
+}  // namespace evenkeel::cli

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/client.h"
+
+#include <chrono>
+
+#include <google/protobuf/util/json_util.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/base/check.h"
+
+namespace evenkeel::cli {
+
+namespace {
+
+constexpr int kMessageBytesMax = 64 << 20;
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+Client::Client(std::string address)
+    : address_(std::move(address)), stub_(evenkeel::v1::Control::NewStub(Connect(address_))) {}
+
+std::unique_ptr<grpc::ClientContext> Client::Call(absl::Duration deadline) const {
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(deadline));
+  return context;
+}
+
+std::unique_ptr<grpc::ClientContext> Client::Watch() const { return std::make_unique<grpc::ClientContext>(); }
+
+absl::Status Client::Explain(const grpc::Status& status, std::string_view what) const {
+  if (status.ok()) return absl::OkStatus();
+  const std::string_view hint = status.error_code() == grpc::StatusCode::UNAVAILABLE
+                                    ? "; is a controller running there? --controller=HOST:PORT names another"
+                                    : "";
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      absl::StrCat(what, " at ", address_, ": ", status.error_message(), hint));
+}
+
+std::string ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string json;
+  EVENKEEL_CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
+  return json;
+}
+
+}  // namespace evenkeel::cli

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Client: one controller, as a command speaks to it.
+//
+// Threads:   one. Calls wait, at most `deadline`, watches until the controller ends them.
+// Errors:    every failed call becomes a status that says what was asked of which address.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "proto/evenkeel/v1/control.grpc.pb.h"
+
+namespace evenkeel::cli {
+
+class Client {
+ public:
+  explicit Client(std::string address);
+
+  const std::string& address() const { return address_; }
+  evenkeel::v1::Control::Stub& stub() { return *stub_; }
+
+  // A call that must end within `deadline`.
+  std::unique_ptr<grpc::ClientContext> Call(absl::Duration deadline = absl::Seconds(10)) const;
+  // A stream without end.
+  std::unique_ptr<grpc::ClientContext> Watch() const;
+
+  // OK, or "`what` at ADDRESS: message".
+  absl::Status Explain(const grpc::Status& status, std::string_view what) const;
+
+ private:
+  const std::string address_;
+  const std::unique_ptr<evenkeel::v1::Control::Stub> stub_;
+};
+
+// Protobuf's JSON on one line: field names as in the .proto, every field present, 64-bit numbers as strings.
+std::string ToJson(const google::protobuf::Message& message);
+
+}  // namespace evenkeel::cli

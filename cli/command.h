@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Command: one word of keelctl's language: what it is called, what it teaches, what it does.
+#pragma once
+
+#include <ostream>
+#include <span>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+#include "cli/arguments.h"
+#include "cli/client.h"
+
+namespace evenkeel::cli {
+
+// What a command runs with. `out` takes results, `err` progress and notes.
+struct Context {
+  const Arguments& arguments;
+  Client& client;
+  std::ostream& out;
+  std::ostream& err;
+  bool json = false;
+  bool terminal = false;  // `out` is one: lines may be rewritten
+};
+
+// Exit statuses of keelctl.
+inline constexpr int kDone = 0;
+inline constexpr int kProblem = 1;      // the answer is bad news: an operation failed, a check found something
+inline constexpr int kUsage = 2;        // what was typed is wrong
+inline constexpr int kUnreachable = 3;  // no answer from the controller
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;           // half a line
+  std::string_view teaching;          // paragraphs of --help
+  std::span<const Option> options;    // beside --controller, --json and --help
+  absl::StatusOr<int> (*run)(const Context& context);  // exit status
+};
+
+// Each in commands/<name>.cc.
+extern const Command kGroupsCommand;
+extern const Command kStatsCommand;
+extern const Command kMapCommand;
+extern const Command kRearrangeCommand;
+extern const Command kCheckCommand;
+extern const Command kOperationsCommand;
+
+}  // namespace evenkeel::cli
