@@ -59,57 +59,68 @@ class SharesSolver {
                      std::span<const double> previous = {});
 
  private:
-  // An expert whose replicas lie on several ranks; those on one rank alone are part of its base load.
+  // An expert with tokens and replicas on several ranks. Those on one rank alone are part of its base load.
   struct Spread {
     int32_t expert = 0;
-    int32_t first_edge = 0, end_edge = 0;  // one edge per rank
-    int32_t group = 0;
+    int32_t first_edge = 0, end_edge = 0;  // one edge per rank, ascending
     int64_t tokens = 0;
-    int64_t excess = 0;  // demand that no edge carries yet
+    int64_t unit = 1;    // its edges' flow is in tokens / unit
+    int64_t excess = 0;  // of its demand, what no edge carries yet
   };
   struct Edge {
     int32_t spread = 0;
     int32_t rank = 0;
     double preferred = 0;
     int64_t flow = 0;
-    int64_t flow_unit = 1;  // flow is in tokens / flow_unit
   };
-  // A set of ranks and spread experts whose loads are settled among themselves: ranges of the order_* lists.
+  // Ranks and spread experts that settle loads among themselves: ranges of order_ranks_ and order_spreads_.
   struct Group {
     int32_t first_rank = 0, end_rank = 0;
     int32_t first_spread = 0, end_spread = 0;
   };
-  // load = tokens / unit
+  // A load of tokens / unit.
   struct Level {
     int64_t tokens = 0;
     int64_t unit = 1;
   };
 
-  void Load(const Shape& shape, const Replicas& replicas, std::span<const uint64_t> tokens,
-            std::span<const double> previous);
-  void AddExpert(const Shape& shape, const Replicas& replicas, size_t expert, int64_t tokens,
-                 std::span<const double> previous);
-  void IndexEdges(size_t num_ranks);
-  void SplitIntoLevels();
-  Level LevelOf(const Group& group) const;
-  bool FlowAt(const Group& group, Level level);
-  void StartFromPreferred(const Group& group, Level level);
-  void ClipToRoom(const Group& group);
-  bool Augment(int32_t spread);
-  Group SplitOffDeficient(Group& group);
-  void WriteCertificate(const Group& group, const Shape& shape, const Replicas& replicas, SharesResult& result);
-  void WriteShares(const Shape& shape, const Replicas& replicas, SharesResult& result) const;
+  void ReadProblem(const Shape& shape, const Replicas& replicas, std::span<const uint64_t> tokens,
+                   std::span<const double> previous);
+  void AddSpread(const Shape& shape, const Replicas& replicas, int32_t expert, std::span<const double> previous);
+  void IndexEdges();
+  // Settles all loads, the fullest group first; returns that one.
+  Group SettleLoads();
+  Level MeanOf(const Group& group) const;
+  // Fills the group's edges so that no rank is above `level`; false if some cannot be kept below: they are
+  // marked stuck, with the experts that hold them there.
+  bool FillUpTo(Level level, const Group& group);
+  void StartFromPreferred(Spread& spread, int32_t s, int64_t unit);
+  bool ClipToRoom(int32_t rank);
+  bool Augment(int32_t s);
+  // Takes what is stuck out of `group`.
+  Group SplitOffStuck(Group& group);
+  bool IsOpen(const Edge& edge) const {
+    return group_of_rank_[static_cast<size_t>(edge.rank)] == group_of_spread_[static_cast<size_t>(edge.spread)];
+  }
+  SharesCertificate CertificateOf(const Group& group, const Shape& shape, const Replicas& replicas) const;
+  Shares SharesOf(const Shape& shape, const Replicas& replicas) const;
 
   const SharesOptions options_;
   // Scratch, rewritten by every Solve.
-  std::vector<Spread> spreads_;
-  std::vector<Edge> edges_;                       // by expert
-  std::vector<int32_t> rank_edges_, rank_first_;  // edges by rank: rank_edges_[rank_first_[r]..]
-  std::vector<int64_t> base_, room_;              // [rank] load that cannot be shared; room left in a flow
-  std::vector<int32_t> rank_group_;
+  std::vector<int64_t> tokens_;  // [num_experts], times a power of two; 0 without replicas
+  std::vector<Spread> spreads_;  // by expert
+  std::vector<Edge> edges_;      // by expert
+  std::vector<int32_t> edges_of_rank_, first_of_rank_;
+  std::vector<int64_t> base_, room_;  // [num_ranks]: load that cannot be shared; what may still come
   std::vector<int32_t> order_ranks_, order_spreads_;
-  std::vector<bool> rank_stuck_, spread_stuck_;  // cannot reach a rank with room
-  std::vector<int32_t> rank_from_, queue_;
+  std::vector<int32_t> group_of_rank_, group_of_spread_;
+  std::vector<uint8_t> rank_stuck_, spread_stuck_;
+  std::vector<int32_t> rank_via_, spread_via_;     // edge by which the search came
+  std::vector<uint32_t> rank_seen_, spread_seen_;  // number of the search that came last
+  std::vector<int32_t> queue_;
+  std::vector<Group> pending_;
+  uint32_t search_ = 0;
+  int32_t num_groups_ = 0;
 };
 
 }  // namespace evenkeel::algos
