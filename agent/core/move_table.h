@@ -55,7 +55,7 @@ class MoveTable {
 
   // Accepts the order or answers why not. Requires for acceptance: the engine has quiesced at `quiesced`.
   void TakeOrder(absl::Time now, const MoveOrder& order, Epoch quiesced, uint64_t reading, Effects& effects);
-  void Cancel(absl::Time now, const CancelMove& cancel, Effects& effects);
+  void Cancel(const CancelMove& cancel, Effects& effects);
   // Gives up what has not begun: nobody is left who knows of it.
   void CancelQueued(Effects& effects);
 

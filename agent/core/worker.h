@@ -77,15 +77,19 @@ class Worker {
   void Obey(absl::Time now, const CancelMove& message, Effects& effects);
   void Obey(absl::Time now, const Refused& message, Effects& effects);
 
+  void LeaveStream(Effects& effects);
+  void HangUp(absl::Status why, Effects& effects);
   // Accepts or refuses maps whose view is known.
   void TakeMaps(const MapsUpdate& update, Effects& effects);
   absl::Status Accept(const MapsUpdate& update, Effects& effects);
+  bool ChangesCountedExperts(const Maps& maps) const;
+  void WriteNewest(Effects& effects);
   void ReportQuiesced(Effects& effects);
   void RunTimers(absl::Time now, Effects& effects);
   uint64_t RequestReading(Effects& effects);
   Attach Inventory() const;
-  // Books what the effects change and drops messages that nobody could hear.
-  Effects Close(Effects effects);
+  // Drops messages that nobody could hear and credits load to what the slots now hold.
+  void Settle(Effects& effects);
 
   // Constant after construction.
   const GroupInfo group_;
@@ -98,7 +102,6 @@ class Worker {
   uint64_t stream_ = 0;
   bool open_ = false;      // the stream is up
   bool welcomed_ = false;  // and its controller is obeyed
-  bool settings_known_ = false;
 
   // Maps and view. Invariant: written_epoch_ <= newest_->epoch.
   View view_;

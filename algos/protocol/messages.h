@@ -66,7 +66,7 @@ struct Attach {
   Member member;
   std::vector<Endpoint> endpoints;
   uint32_t term_obeyed = 0;       // highest term this agent ever obeyed (rule 3)
-  Epoch epoch;                    // newest maps written to the region
+  Epoch epoch;                    // newest maps accepted; in the region as soon as a bank is free
   uint64_t maps_digest = 0;       // digest of all layers at that epoch
   Epoch quiesced_epoch;           // the engine has quiesced here (rule 11)
   uint64_t view_number = 0;       // newest view known
