@@ -31,6 +31,7 @@ LAYERS = {
     "controller/core/": ("algos/",),
     "engine/region/": ("algos/", "kernels/"),
     "engine/": ("engine/", "kernels/"),
+    "engine/reference/": ("algos/base/", "engine/evenkeel.h"),
     "kernels/": ("kernels/",),
     "proto/": ("algos/", "proto/", "controller/core/"),
     "runtime/": ("algos/base/",),
