@@ -84,7 +84,7 @@ class AgentRegion {
   static absl::StatusOr<std::unique_ptr<AgentRegion>> Open(const std::string& path);
   ~AgentRegion();
 
-  const std::string& path() const;
+  std::string path() const;
   const GroupInfo& group() const;
   Member member() const;
   // An agent held this region before: slots left in `writing` may still be written for a while (rule 19).
@@ -126,6 +126,7 @@ class AgentRegion {
 
  private:
   explicit AgentRegion(std::unique_ptr<RegionView> view);
+  int LocalSlot(SlotIdx slot) const;
 
   // Constant after construction.
   const std::unique_ptr<RegionView> view_;

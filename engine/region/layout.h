@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Layout: what stands where in a region. Shared by the engine library and the agent, which may be of different builds:
+// a change of anything here is a new RegionHeader::kVersion.
+//
+// A region is one SharedMemory object: the header below, then areas of sizes fixed at creation at the offsets that the
+// header names (all counted from the header, 64-byte aligned), last the weights. Every Word has one writer, named in
+// its area's comment. [n] is a length; R ranks, L layers, E experts, S slots per rank, P = R * S slots of a layer.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/region/word.h"
+
+namespace evenkeel::engine {
+
+inline constexpr int kTicketsPerLane = 64;
+inline constexpr int kTensorsPerLayerMax = 32;
+inline constexpr int kViewBanks = 2;
+inline constexpr int kLanesMax = 16;
+inline constexpr int kCountingThreadsMax = 64;
+// Bytes of the file that carry the liveness locks (rule 19).
+inline constexpr int kEngineLockByte = 0;
+inline constexpr int kAgentLockByte = 1;
+
+// Constant after creation.
+struct RegionSizes {
+  int32_t rank = 0;
+  int32_t num_ranks = 0;
+  int32_t num_nodes = 1;
+  int32_t num_layers = 0;
+  int32_t num_experts = 0;
+  int32_t slots_per_rank = 0;
+  int32_t num_lanes = 1;
+  int32_t num_counting_threads = 1;
+  uint32_t count_place = 0;  // CountPlace of the protocol
+  uint32_t routing = 0;      // Routing of the protocol
+  uint64_t weights_bytes = 0;
+
+  int32_t num_slots() const { return num_ranks * slots_per_rank; }
+  // One for each lane's use, one newest, one being written (rule 16).
+  int32_t num_banks() const { return num_lanes + 2; }
+  bool counts_at_router() const { return count_place == 1; }
+  // Threads that count, and slots counted per layer.
+  int32_t num_counters() const { return counts_at_router() ? num_lanes : num_counting_threads; }
+  int32_t slots_counted() const { return counts_at_router() ? num_slots() : slots_per_rank; }
+
+  friend bool operator==(const RegionSizes&, const RegionSizes&) = default;
+};
+
+struct RegionOffsets {
+  uint64_t num_tensors = 0;  // uint64_t [L]; written by the engine before `ready`, as are the tensors
+  uint64_t tensors = 0;      // TensorRecord [L * kTensorsPerLayerMax]
+  uint64_t slots = 0;        // SlotCell [L * S]
+  uint64_t lanes = 0;        // LaneCell [num_lanes]
+  uint64_t serving = 0;      // ServingCell [num_counting_threads]
+  uint64_t counters = 0;     // Word [num_counters][L * slots_counted], each row padded to counter_stride
+  uint64_t unrouted = 0;     // Word [num_lanes][L * E], each row padded to unrouted_stride
+  uint64_t views = 0;        // ViewCell, Word incarnation [R]; kViewBanks of them, view_stride apart
+  uint64_t lost = 0;         // uint32_t [R], nonzero: no member now; by the agent
+  uint64_t departures = 0;   // uint32_t [R], how often the rank's member left; by the agent
+  uint64_t banks = 0;        // BankCell, tables of L layers; num_banks of them, bank_stride apart
+  uint64_t weights = 0;      // page aligned
+
+  uint64_t counter_stride = 0;  // bytes
+  uint64_t unrouted_stride = 0;
+  uint64_t view_stride = 0;
+  uint64_t bank_stride = 0;
+  uint64_t table_stride = 0;  // of one layer within a bank: offsets [E + 1], slots [P], bounds [P]
+  uint64_t total_bytes = 0;
+
+  friend bool operator==(const RegionOffsets&, const RegionOffsets&) = default;
+};
+
+// Requires: sizes within CheckSizes (region_view.h).
+RegionOffsets OffsetsOf(const RegionSizes& sizes);
+
+struct TensorRecord {
+  char name[88];
+  char dtype[16];
+  uint64_t offset;  // in the weights, of local slot 0
+  uint64_t bytes_per_expert;
+  uint64_t stride_bytes;
+};
+static_assert(sizeof(TensorRecord) == 128);
+
+// A SlotRecord of the protocol: two copies, of which copies[sequence % 2] holds. By the engine before `ready`, by the
+// agent after it.
+struct alignas(64) SlotCell {
+  struct Copy {
+    Word state;
+    Word expert;  // int32_t, sign-extended
+    Word generation;
+    Word fingerprint;
+  };
+  Word sequence;
+  Copy copies[2];
+  Word post_move_requested;  // a generation; by the agent
+  Word post_move_done;       // a generation; by the engine
+};
+static_assert(sizeof(SlotCell) == 128);
+
+// An open step; the lane's thread writes `ticket` last.
+struct TicketCell {
+  Word ticket;  // 0: none
+  Word epoch;   // packed
+  Word view;
+  Word begun_ns;  // CLOCK_MONOTONIC
+};
+
+// By the thread of the lane.
+struct alignas(64) LaneCell {
+  static constexpr uint64_t kChoosing = UINT64_MAX;
+
+  Word announced;        // maps in use, as in RegionHeader::newest; kChoosing: any
+  Word num_begun;        // steps
+  Word num_ended;        // steps, ended or aborted
+  Word idle;             // set_idle since the newest begin_step
+  Word waiting_for;      // rank + 1; 0: nobody
+  Word called_end_step;  // ever
+  Word called_route;     // ever
+  TicketCell tickets[kTicketsPerLane];
+};
+
+// By the counting thread.
+struct alignas(64) ServingCell {
+  static constexpr uint64_t kChoosing = UINT64_MAX;
+
+  Word accepted;  // 0: nothing is served; else 1 + the view it was accepted under; kChoosing: about to be
+};
+
+// By the agent. Members follow: incarnation [R], 0: none.
+struct alignas(64) ViewCell {
+  static constexpr uint64_t kInvalid = UINT64_MAX;
+
+  Word number;  // kInvalid while being written
+};
+
+// By the agent (bank 0 by the engine at creation). Tables follow.
+struct alignas(64) BankCell {
+  Word epoch;        // packed
+  Word view_number;  // presumed
+  Word digest;
+};
+
+struct alignas(64) RegionHeader {
+  static constexpr uint32_t kTag = 0x4E474552u;  // "REGN"
+  static constexpr uint32_t kVersion = 1;        // EVENKEEL_ABI_VERSION
+
+  // By the engine at creation; constant.
+  char group[64];
+  char model[128];
+  uint64_t incarnation;
+  uint64_t weights_version;
+  uint64_t engine_pid;
+  uint64_t engine_start_ticks;  // of the process since boot, from /proc
+  uint64_t created_ns;          // CLOCK_REALTIME
+  RegionSizes sizes;
+  RegionOffsets offsets;
+
+  // By the engine before `ready`; constant after it.
+  uint64_t manifest_digest;
+  uint64_t expert_bytes;  // of all tensors of one expert, the largest layer's
+
+  // By the engine.
+  alignas(64) Word ready;
+  Word has_post_move;
+  Word called_begin_step;  // ever
+  Word busy_until_ns;      // CLOCK_MONOTONIC
+  Word num_calls_waited;
+
+  // By the agent.
+  alignas(64) Word newest;      // sequence of the write << 8 | bank of the newest complete maps
+  Word newest_view;             // its number
+  Word num_departures;          // sum of all ranks'
+  Word num_lost;                // ranks that are lost now
+  Word num_post_move_requests;  // ever
+  Word term_obeyed;
+  Word agent_pid;  // 0: no agent ever held the region
+};
+
+inline uint32_t BankOf(uint64_t newest) { return static_cast<uint32_t>(newest & 0xFF); }
+inline uint64_t NextNewest(uint64_t newest, uint32_t bank) { return ((newest >> 8) + 1) << 8 | bank; }
+
+}  // namespace evenkeel::engine
