@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 
 namespace evenkeel::cli {
 
@@ -19,9 +20,9 @@ absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std:
       return absl::InvalidArgumentError(absl::StrCat("'", word, "' is not an option of this command"));
     }
     const size_t equals = word.find('=');
-    const std::string name = absl::StrReplaceAll(word.substr(2, equals == std::string::npos ? equals : equals - 2),
-                                                 {{"_", "-"}});
-    const auto option = std::ranges::find(options, name, &Option::name);
+    const std::string name =
+        absl::StrReplaceAll(word.substr(2, equals == std::string::npos ? equals : equals - 2), {{"_", "-"}});
+    const auto option = std::ranges::find_if(options, [&](const Option& o) { return o.name == name; });
     if (option == options.end()) {
       return absl::InvalidArgumentError(absl::StrCat("--", name, " is not an option of this command"));
     }
@@ -40,12 +41,12 @@ absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std:
   return arguments;
 }
 
-std::string Arguments::Get(std::string_view name, std::string_view otherwise) const {
+std::string Arguments::Get(absl::string_view name, absl::string_view otherwise) const {
   const auto found = values_.find(std::string(name));
   return found == values_.end() ? std::string(otherwise) : found->second;
 }
 
-absl::StatusOr<int64_t> Arguments::GetInteger(std::string_view name, int64_t otherwise, int64_t low,
+absl::StatusOr<int64_t> Arguments::GetInteger(absl::string_view name, int64_t otherwise, int64_t low,
                                               int64_t high) const {
   if (!Has(name)) return otherwise;
   int64_t value = 0;
@@ -56,11 +57,11 @@ absl::StatusOr<int64_t> Arguments::GetInteger(std::string_view name, int64_t oth
   return value;
 }
 
-absl::StatusOr<std::vector<uint32_t>> Arguments::GetRanges(std::string_view name, uint32_t high) const {
+absl::StatusOr<std::vector<uint32_t>> Arguments::GetRanges(absl::string_view name, uint32_t high) const {
   std::set<uint32_t> values;
   if (!Has(name)) return std::vector<uint32_t>{};
-  for (std::string_view part : absl::StrSplit(Get(name), ',')) {
-    const std::vector<std::string_view> ends = absl::StrSplit(part, '-');
+  for (absl::string_view part : absl::StrSplit(Get(name), ',')) {
+    const std::vector<absl::string_view> ends = absl::StrSplit(part, '-');
     uint32_t first = 0, last = 0;
     if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last) ||
         first > last || last > high) {

@@ -11,29 +11,29 @@
 #include <map>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace evenkeel::cli {
 
 struct Option {
-  std::string_view name;
-  std::string_view value;  // what stands for it in help; empty: a switch
-  std::string_view help;
+  absl::string_view name;
+  absl::string_view value;  // what stands for it in help; empty: a switch
+  absl::string_view help;
 };
 
 class Arguments {
  public:
   static absl::StatusOr<Arguments> Parse(std::span<const Option> options, std::span<const std::string> words);
 
-  bool Has(std::string_view name) const { return values_.contains(std::string(name)); }
+  bool Has(absl::string_view name) const { return values_.contains(std::string(name)); }
   // `otherwise` where the option was not given.
-  std::string Get(std::string_view name, std::string_view otherwise = "") const;
-  absl::StatusOr<int64_t> GetInteger(std::string_view name, int64_t otherwise, int64_t low, int64_t high) const;
+  std::string Get(absl::string_view name, absl::string_view otherwise = "") const;
+  absl::StatusOr<int64_t> GetInteger(absl::string_view name, int64_t otherwise, int64_t low, int64_t high) const;
   // "0,3-5" -> 0 3 4 5; empty where the option was not given. Ascending, each once.
-  absl::StatusOr<std::vector<uint32_t>> GetRanges(std::string_view name, uint32_t high) const;
+  absl::StatusOr<std::vector<uint32_t>> GetRanges(absl::string_view name, uint32_t high) const;
 
  private:
   std::map<std::string, std::string> values_;

@@ -8,6 +8,7 @@
 #include <grpcpp/security/credentials.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 #include "algos/base/check.h"
 
@@ -36,11 +37,11 @@ std::unique_ptr<grpc::ClientContext> Client::Call(absl::Duration deadline) const
 
 std::unique_ptr<grpc::ClientContext> Client::Watch() const { return std::make_unique<grpc::ClientContext>(); }
 
-absl::Status Client::Explain(const grpc::Status& status, std::string_view what) const {
+absl::Status Client::Explain(const grpc::Status& status, absl::string_view what) const {
   if (status.ok()) return absl::OkStatus();
-  const std::string_view hint = status.error_code() == grpc::StatusCode::UNAVAILABLE
-                                    ? "; is a controller running there? --controller=HOST:PORT names another"
-                                    : "";
+  const absl::string_view hint = status.error_code() == grpc::StatusCode::UNAVAILABLE
+                                     ? "; is a controller running there? --controller=HOST:PORT names another"
+                                     : "";
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       absl::StrCat(what, " at ", address_, ": ", status.error_message(), hint));
 }

@@ -8,9 +8,9 @@
 
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 #include "proto/evenkeel/v1/control.grpc.pb.h"
@@ -30,7 +30,7 @@ class Client {
   std::unique_ptr<grpc::ClientContext> Watch() const;
 
   // OK, or "`what` at ADDRESS: message".
-  absl::Status Explain(const grpc::Status& status, std::string_view what) const;
+  absl::Status Explain(const grpc::Status& status, absl::string_view what) const;
 
  private:
   const std::string address_;

@@ -5,9 +5,9 @@
 
 #include <ostream>
 #include <span>
-#include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 #include "cli/arguments.h"
 #include "cli/client.h"
@@ -31,10 +31,10 @@ inline constexpr int kUsage = 2;        // what was typed is wrong
 inline constexpr int kUnreachable = 3;  // no answer from the controller
 
 struct Command {
-  std::string_view name;
-  std::string_view summary;           // half a line
-  std::string_view teaching;          // paragraphs of --help
-  std::span<const Option> options;    // beside --controller, --json and --help
+  absl::string_view name;
+  absl::string_view summary;                           // half a line
+  absl::string_view teaching;                          // paragraphs of --help
+  std::span<const Option> options;                     // beside --controller, --json and --help
   absl::StatusOr<int> (*run)(const Context& context);  // exit status
 };
 

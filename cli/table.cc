@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 
 #include "algos/base/check.h"
 
@@ -14,8 +15,8 @@ namespace evenkeel::cli {
 
 namespace {
 
-std::string Scaled(uint64_t value, std::string_view unit, std::string_view space) {
-  static constexpr std::string_view kPrefixes[] = {"", "k", "M", "G", "T", "P"};
+std::string Scaled(uint64_t value, absl::string_view unit, absl::string_view space) {
+  static constexpr absl::string_view kPrefixes[] = {"", "k", "M", "G", "T", "P"};
   double scaled = static_cast<double>(value);
   size_t prefix = 0;
   while (scaled >= 999.5 && prefix + 1 < std::size(kPrefixes)) {
@@ -63,14 +64,13 @@ std::string Table::ToString() const {
 std::string Bar(double value, double full, int width) {
   const double part = full > 0 ? value / full * width : 0;
   const int filled = std::clamp(static_cast<int>(std::lround(part)), 0, width);
-  std::string bar = std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(width - filled), ' ');
+  std::string bar =
+      std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(width - filled), ' ');
   if (part > width + 0.5) bar.back() = '+';
   return bar;
 }
 
-std::string ImbalanceText(double imbalance) {
-  return imbalance > 0 ? absl::StrFormat("%.3f", imbalance) : "-";
-}
+std::string ImbalanceText(double imbalance) { return imbalance > 0 ? absl::StrFormat("%.3f", imbalance) : "-"; }
 
 std::string BytesText(uint64_t bytes) { return Scaled(bytes, "B", " "); }
 

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "algos/base/status_macros.h"
+#include "cli/command.h"
+
+namespace evenkeel::cli {
+
+namespace {
+
+namespace v1 = evenkeel::v1;
+
+constexpr Option kOptions[] = {{"group", "G", "which group; may be left out where there is one"}};
+
+// What is wrong with the group itself, beside its redundancy.
+std::vector<std::string> ProblemsOf(const v1::Group& group) {
+  std::vector<std::string> problems;
+  if (group.forming()) problems.push_back("the group is still forming: not every rank has attached");
+  if (!group.static_reason().empty()) problems.push_back(absl::StrCat("maps never change: ", group.static_reason()));
+  for (const v1::MemberStatus& member : group.members()) {
+    const std::string rank = absl::StrCat("rank ", member.member().rank(), ": ");
+    if (!member.attached()) problems.push_back(absl::StrCat(rank, "its agent is not attached"));
+    if (member.attached() && !member.alive()) problems.push_back(absl::StrCat(rank, "its engine has ended"));
+    if (!member.missing_calls().empty()) problems.push_back(rank + absl::StrJoin(member.missing_calls(), ", "));
+    if (!member.note().empty()) problems.push_back(rank + member.note());
+    if (member.num_calls_waited() > 0) {
+      problems.push_back(absl::StrCat(rank, member.num_calls_waited(), " calls of the engine library waited"));
+    }
+  }
+  for (const v1::WaveBlocked& blocked : group.waves_blocked()) {
+    problems.push_back(
+        absl::StrCat("layer ", blocked.layer(), " waits for rank ", blocked.rank(), ": ", blocked.reason()));
+  }
+  for (const std::string& alert : group.alerts()) problems.push_back("alert: " + alert);
+  return problems;
+}
+
+void ShowJson(const Context& context, const v1::RedundancyReport& report, const std::vector<std::string>& problems) {
+  // One object of two: the report as it came, and all problems in words.
+  v1::RedundancyReport all = report;
+  all.mutable_problems()->Assign(problems.begin(), problems.end());
+  context.out << ToJson(all) << "\n";
+}
+
+absl::StatusOr<int> Run(const Context& context) {
+  v1::CheckRedundancyRequest request;
+  request.set_group(context.arguments.Get("group"));
+  v1::RedundancyReport report;
+  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(
+      context.client.stub().CheckRedundancy(context.client.Call().get(), request, &report), "check redundancy"));
+  v1::GetGroupRequest group_request;
+  group_request.set_group(report.group());
+  v1::Group group;
+  EVENKEEL_RETURN_IF_ERROR(
+      context.client.Explain(context.client.stub().GetGroup(context.client.Call().get(), group_request, &group),
+                             "get group " + report.group()));
+
+  std::vector<std::string> problems = ProblemsOf(group);
+  problems.insert(problems.end(), report.problems().begin(), report.problems().end());
+  if (context.json) {
+    ShowJson(context, report, problems);
+  } else {
+    context.out << "group " << report.group() << ": may lose " << report.ranks_may_be_lost_serving()
+                << " ranks and go on serving, " << report.ranks_may_be_lost_rebalancing()
+                << " and go on rearranging; with the maps in force " << report.ranks_may_be_lost_at_once()
+                << " at once without losing an expert for a moment\n";
+    for (const std::string& problem : problems) context.out << "problem: " << problem << "\n";
+    if (problems.empty()) context.out << "nothing is wrong\n";
+  }
+  return problems.empty() ? kDone : kProblem;
+}
+
+}  // namespace
+
+const Command kCheckCommand = {
+    "check", "is anything wrong; exit status 0 if not",
+    "Looks for what an operator should know: ranks without an agent, engines that never call what they must, waves\n"
+    "that wait, condemned slots, alerts; and says how many ranks may be lost. Exit status 1 if there is a problem.\n"
+    "--json prints evenkeel.v1.RedundancyReport with all problems in `problems`.",
+    kOptions, Run};
+
+}  // namespace evenkeel::cli

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "algos/base/status_macros.h"
+#include "cli/command.h"
+#include "cli/commands/operation_text.h"
+#include "cli/table.h"
+
+namespace evenkeel::cli {
+
+namespace {
+
+namespace v1 = evenkeel::v1;
+
+constexpr int kBarWidth = 30;
+constexpr Option kOptions[] = {
+    {"group", "G", "which group; may be left out where there is one"},
+    {"policy", "P", "instead of the group's own: deepseek, greedy, ..."},
+    {"layers", "L", "only these, for example 0,3-5 (default: all)"},
+    {"dry-run", "", "plan and price; change nothing"},
+    {"request-id", "ID", "asking twice with one id starts one rearrangement"},
+    {"timeout-s", "S", "stop waiting after S seconds; the rearrangement goes on (default 3600)"},
+};
+
+std::string ProgressText(const v1::Operation& o) {
+  return absl::StrFormat("[%s] %s  layers %d/%d  waves %d  moves %d/%d  %s",
+                         Bar(o.num_moves_done(), o.num_moves(), kBarWidth), StateText(o.state()), o.num_layers_done(),
+                         o.num_layers(), o.num_waves(), o.num_moves_done(), o.num_moves(), BytesText(o.bytes_done()));
+}
+
+void ShowProgress(const Context& context, const v1::Operation& operation) {
+  if (context.json) return;
+  if (context.terminal) {
+    context.err << "\r\033[2K" << ProgressText(operation) << (IsFinal(operation.state()) ? "\n" : "") << std::flush;
+  } else {
+    context.err << ProgressText(operation) << std::endl;
+  }
+}
+
+std::string ResultText(const v1::Operation& o) {
+  return absl::StrFormat(
+      "operation %s %s: %s\npolicy %s, %d layers, %d moves (%d attempts failed, %d of them corrupt), %s in %.1f s; "
+      "imbalance %s before, %s predicted\n",
+      o.id(), StateText(o.state()), o.detail(), o.policy(), o.num_layers(), o.num_moves_done(), o.num_moves_failed(),
+      o.num_corrupt(), BytesText(o.bytes_done()), static_cast<double>(o.changed_unix_us() - o.started_unix_us()) * 1e-6,
+      ImbalanceText(o.imbalance_before()), ImbalanceText(o.imbalance_predicted()));
+}
+
+absl::StatusOr<v1::RearrangeRequest> MakeRequest(const Arguments& arguments) {
+  v1::RearrangeRequest request;
+  request.set_group(arguments.Get("group"));
+  request.set_request_id(arguments.Get("request-id"));
+  request.set_policy(arguments.Get("policy"));
+  request.set_dry_run(arguments.Has("dry-run"));
+  EVENKEEL_ASSIGN_OR_RETURN(const auto layers, arguments.GetRanges("layers", 4095));
+  request.mutable_layers()->Add(layers.begin(), layers.end());
+  return request;
+}
+
+absl::StatusOr<int> Run(const Context& context) {
+  EVENKEEL_ASSIGN_OR_RETURN(const v1::RearrangeRequest request, MakeRequest(context.arguments));
+  EVENKEEL_ASSIGN_OR_RETURN(const int64_t timeout_s, context.arguments.GetInteger("timeout-s", 3600, 1, 604'800));
+  const auto call = context.client.Call(absl::Seconds(timeout_s));
+  const auto reader = context.client.stub().Rearrange(call.get(), request);
+  v1::Operation operation;
+  while (reader->Read(&operation)) ShowProgress(context, operation);
+  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(reader->Finish(), "rearrange"));
+  context.out << (context.json ? ToJson(operation) + "\n" : ResultText(operation));
+  return operation.state() == v1::OPERATION_STATE_DONE || operation.state() == v1::OPERATION_STATE_SKIPPED ? kDone
+                                                                                                           : kProblem;
+}
+
+}  // namespace
+
+const Command kRearrangeCommand = {
+    "rearrange", "have experts placed anew, live",
+    "Plans a placement on the recent load and carries it out while the group serves; shows progress until it ends.\n"
+    "Interrupting keelctl does not stop it: 'keelctl operations' shows how it goes on. Exit status 0 if it was done\n"
+    "or found unnecessary, 1 if it failed or was overtaken.\n"
+    "--json prints the last evenkeel.v1.Operation.",
+    kOptions, Run};
+
+}  // namespace evenkeel::cli
