@@ -55,6 +55,19 @@ class Options:
         return math.ceil((NUM_EXPERTS + redundant) / self.ranks)
 
 
+TEXT_FIELDS = {"id", "name", "group", "model", "policy", "detail", "note", "reason", "phase", "problems", "alerts"}
+
+
+def numbers(value, key: str = ""):
+    """Protobuf's JSON with its 64-bit numbers, which are strings there, as numbers."""
+    if isinstance(value, dict):
+        return {name: numbers(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [numbers(item, key) for item in value]
+    is_number = isinstance(value, str) and key not in TEXT_FIELDS and value.removeprefix("-").isdigit()
+    return int(value) if is_number else value
+
+
 class Timeout(Exception):
     """A condition did not come true before its deadline."""
 
@@ -154,7 +167,7 @@ class Cluster:
         return done.stdout
 
     def keelctl_json(self, *arguments, **kwargs):
-        return json.loads(self.keelctl(*arguments, "--json", **kwargs))
+        return numbers(json.loads(self.keelctl(*arguments, "--json", **kwargs)))
 
     def engine_status(self, rank: int) -> dict:
         """The newest status file of an engine; empty before its first."""
@@ -165,6 +178,37 @@ class Cluster:
 
     def engine_total(self, key: str) -> int:
         return sum(self.engine_status(rank).get(key, 0) for rank in range(self.options.ranks))
+
+    def group(self) -> dict:
+        """What `keelctl groups --group G --json` says; empty while the controller does not know the group."""
+        text = self.keelctl("groups", f"--group={self.options.group}", "--json", check=False)
+        return numbers(json.loads(text)) if text else {}
+
+    def totals(self) -> dict:
+        return self.group()["totals"]
+
+    def rearrange(self, policy: str = "", timeout: float = 120.0, **flags) -> dict:
+        """Rearranges through keelctl and waits; the operation's last state, whatever it is."""
+        arguments = ["rearrange", f"--group={self.options.group}"] + ([f"--policy={policy}"] if policy else [])
+        arguments += [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        return self.keelctl_json(*arguments, timeout=timeout, check=False)
+
+    def wait_until_serving(self, seconds: float = 90.0):
+        """All engines have served tokens, and the controller has published maps to all ranks."""
+        def serving():
+            self.check_alive()
+            return all(self.engine_status(rank).get("tokens", 0) for rank in range(self.options.ranks))
+
+        wait_for("all ranks to serve", serving, seconds)
+        wait_for("the controller to know all ranks", lambda: (group := self.group()) and not group["forming"], seconds)
+
+    def check_text(self):
+        """No token was wrong, no slot stale, no call waited, and something was checked at all."""
+        for key in ("mismatched_tokens", "stale_slot_uses", "calls_that_waited"):
+            if total := self.engine_total(key):
+                raise AssertionError(f"{key}: {total}")
+        if not self.engine_total("checked_tokens"):
+            raise AssertionError("no token was checked against the single-process model")
 
     # ---- End
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from cluster import Binaries, Cluster, Options, wait_for
+from cluster import Binaries, Cluster, Options, numbers, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = {  # the demo is short: decide sooner than a production group would
@@ -63,9 +63,10 @@ class Watch:
     def _read(self):
         for line in self._process.stdout:
             try:
-                self.samples.append({**json.loads(line), "seen": time.monotonic()})
+                update = numbers(json.loads(line))
             except json.JSONDecodeError:
                 continue
+            self.samples.append({"seen": time.monotonic(), **update})
 
     def close(self):
         self._process.terminate()
@@ -81,17 +82,18 @@ class Screen:
         self.height = 0
 
     def show(self, cluster: Cluster, sample: dict, left: float):
-        loads = sample.get("rank_load") or [0] * cluster.options.ranks
+        group, stats = sample["group"], sample["stats"]
+        loads = [sum(column) for column in zip(*(layer["tokens_of_rank"] for layer in stats["layers"]))]
         mean = sum(loads) / max(1, len(loads)) or 1
-        totals, operation = sample["totals"], sample.get("operation") or {}
-        head = (f"epoch {sample['epoch']}  imbalance {sample['imbalance']['now']:.3f} "
-                f"(without Evenkeel {sample['imbalance']['initial']:.3f})  waves {totals['waves']}  "
+        totals, epoch = group["totals"], group["epoch"]
+        head = (f"epoch {epoch['term']}.{epoch['number']}  imbalance {stats['imbalance_realised']:.3f} "
+                f"(without Evenkeel {stats['imbalance_initial']:.3f})  waves {totals['waves']}  "
                 f"moves {totals['moves']}  {totals['bytes_moved'] / 1e6:.1f} MB  shares {totals['shares_updates']}")
         if not self.live:
             print(f"{left:5.1f} s left  {head}  load/mean {' '.join(f'{load / mean:.2f}' for load in loads)}", flush=True)
             return
         lines = [f"Evenkeel demo: {cluster.options.ranks} ranks, {left:4.1f} s left", head,
-                 f"operation: {operation.get('state', 'none')} {operation.get('detail', '')}"[: shutil.get_terminal_size().columns - 1]]
+                 f"rearranging: {group['running_operation'] or 'no'}"[: shutil.get_terminal_size().columns - 1]]
         for rank, load in enumerate(loads):
             filled = min(2 * BAR, round(BAR * load / mean))
             bar = "".join("|" if i == BAR else "#" if i < filled else " " for i in range(2 * BAR))
@@ -109,11 +111,13 @@ def mean(values) -> float:
 
 
 def summarise(cluster: Cluster, samples: list[dict], started: float, seconds: float) -> dict:
-    second_half = [s for s in samples if s["seen"] - started > seconds / 2 and s["imbalance"]["now"] > 0]
-    totals = samples[-1]["totals"] if samples else {}
-    before = mean(s["imbalance"]["initial"] for s in second_half)
-    after = mean(s["imbalance"]["now"] for s in second_half)
-    predicted = mean(s["imbalance"]["predicted"] for s in second_half if s["imbalance"]["predicted"] > 0)
+    # One update a window; the same window seen twice counts once.
+    windows = {s["stats"]["begin_unix_us"]: s["stats"] for s in samples if s["seen"] - started > seconds / 2}
+    second_half = [w for w in windows.values() if w["imbalance_realised"] > 0]
+    totals = samples[-1]["group"]["totals"] if samples else {}
+    before = mean(w["imbalance_initial"] for w in second_half)
+    after = mean(w["imbalance_realised"] for w in second_half)
+    predicted = mean(w["imbalance_predicted"] for w in second_half if w["imbalance_predicted"] > 0)
     total = cluster.engine_total
     return {
         "seconds": round(seconds, 1),

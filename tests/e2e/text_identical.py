@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text stays identical, byte for byte, while at least 200 moves run under it, for each transport."""
+
+import sys
+import time
+
+import cases
+from cases import case, check, check_equal
+from cluster import Cluster, wait_for
+
+MOVES = 200
+# Only the operator rearranges here, so that the moves of a case are its own.
+CONFIG = {"defaults": {"placement_enabled": False, "shares_interval_ms": 500}}
+
+
+def rearrange_until(cluster: Cluster, moves: int, seconds: float):
+    """Rearranges to one policy's placement and another's in turn until `moves` slots have received an expert."""
+    deadline, turn = time.monotonic() + seconds, 0
+    while (done := cluster.totals()["moves"]) < moves:
+        check(time.monotonic() < deadline, f"only {done} of {moves} moves within {seconds:g} s")
+        cluster.rearrange(policy=("deepseek", "greedy")[turn % 2], timeout=seconds)
+        cluster.check_alive()
+        turn += 1
+
+
+def serve_and_move(transport: str):
+    options = cases.options(ranks=4, config=CONFIG, agent_flags=[f"--transport={transport}"])
+    with Cluster(options) as cluster:
+        cluster.start()
+        cluster.wait_until_serving()
+        rearrange_until(cluster, MOVES, seconds=120)
+        before = cluster.engine_total("checked_tokens")
+        wait_for("tokens checked after the last move", lambda: cluster.engine_total("checked_tokens") > before, 60)
+        totals = cluster.totals()
+        statuses = cluster.stop_engines()
+        cluster.check_text()
+        check_equal(set(statuses.values()), {0}, "exit statuses of the engines")
+        check(totals["moves"] >= MOVES, f"{totals['moves']} moves")
+        check(totals["bytes_moved"] > 0, "no bytes were moved")
+        check_equal(totals["fingerprint_failures"], 0, "fingerprint failures")
+
+
+@case
+def local_moves_leave_the_text_as_it_is():
+    serve_and_move("local")
+
+
+@case
+def ucx_moves_leave_the_text_as_it_is():
+    serve_and_move("ucx")
+
+
+if __name__ == "__main__":
+    sys.exit(cases.main())
