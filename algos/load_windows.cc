@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "algos/load_windows.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/base/check.h"
+#include "algos/base/status_macros.h"
+
+namespace evenkeel::algos {
+
+namespace {
+
+// Rounds towards minus infinity. Requires: b > 0.
+int64_t FloorDivide(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
+
+// The window that a moment belongs to as the end of a span, and as its beginning.
+int64_t NumberOfEnd(int64_t nanos, int64_t window) { return FloorDivide(nanos - 1, window); }
+int64_t NumberOfBegin(int64_t nanos, int64_t window) { return FloorDivide(nanos, window); }
+
+// A part of a span, of 2^32.
+constexpr int kPartBits = 32;
+uint64_t TokensUntil(uint64_t tokens, uint64_t part) {
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(tokens) * part + (1u << (kPartBits - 1))) >> kPartBits);
+}
+
+void AddTo(std::vector<uint64_t>& sums, const std::vector<uint64_t>& values) {
+  for (size_t i = 0; i < values.size(); ++i) sums[i] += values[i];
+}
+
+}  // namespace
+
+LoadWindows::LoadWindows(const Options& options, absl::Time start)
+    : options_(options),
+      window_nanos_(absl::ToInt64Nanoseconds(options.window)),
+      first_(-FloorDivide(-absl::ToUnixNanos(start), window_nanos_)),
+      open_(FloorDivide(absl::ToUnixNanos(start - options.lag), window_nanos_)),
+      newest_(open_),
+      now_(start) {
+  EVENKEEL_CHECK(options.num_layers > 0 && options.num_windows_kept > 0 && options.shape.num_slots() > 0);
+  EVENKEEL_CHECK(options.window > absl::ZeroDuration() && options.lag >= absl::ZeroDuration());
+  const int64_t num_open_max = absl::ToInt64Nanoseconds(options.lag) / window_nanos_ + 3;
+  ring_.resize(static_cast<size_t>(options.num_windows_kept + num_open_max));
+  OpenAndClose(start);
+}
+
+absl::Status LoadWindows::Add(absl::Time now, const Report& report) {
+  EVENKEEL_RETURN_IF_ERROR(Validate(report));
+  OpenAndClose(now);
+  int64_t from = absl::ToUnixNanos(report.from);
+  int64_t to = std::max(absl::ToUnixNanos(report.to), std::numeric_limits<int64_t>::min() + 1);
+  const uint64_t length = static_cast<uint64_t>(to) - static_cast<uint64_t>(std::min(from, to));
+  const int64_t latest = absl::ToUnixNanos(now_);
+  if (to > latest) {
+    const uint64_t room =
+        static_cast<uint64_t>(latest) - static_cast<uint64_t>(std::numeric_limits<int64_t>::min() + 1);
+    to = latest;
+    from = latest - static_cast<int64_t>(std::min(length, room));
+  }
+  const int64_t last = NumberOfEnd(to, window_nanos_);
+  const int64_t first = std::min(NumberOfBegin(from, window_nanos_), last);
+  if (last < OldestKept()) {
+    for (const LoadReport::Entry& entry : report.entries) num_expired_tokens_ += entry.tokens;
+  } else if (first == last) {
+    AddWhole(last, report);
+  } else {
+    AddSplit(first, last, from, length, report);
+  }
+  return absl::OkStatus();
+}
+
+int LoadWindows::Advance(absl::Time now) {
+  OpenAndClose(now);
+  return std::exchange(num_closed_unreported_, 0);
+}
+
+absl::Time LoadWindows::NextEdge() const { return EndOf(open_) + options_.lag; }
+
+int LoadWindows::num_closed() const {
+  return static_cast<int>(std::clamp<int64_t>(open_ - first_, 0, options_.num_windows_kept));
+}
+
+WindowSpan LoadWindows::SpanOf(int age) const {
+  const Window& window = Closed(age);
+  const absl::Time end = EndOf(open_ - 1 - age);
+  return {.from = end - options_.window,
+          .to = end,
+          .first_step = window.first_step,
+          .last_step = window.last_step,
+          .num_tokens = window.num_tokens};
+}
+
+Load LoadWindows::Episode(int age) const {
+  Load load{.num_layers = options_.num_layers, .num_experts = options_.shape.num_experts};
+  load.tokens = Closed(age).expert_tokens;
+  load.tokens.resize(static_cast<size_t>(load.num_layers) * static_cast<size_t>(load.num_experts), 0);
+  return load;
+}
+
+std::vector<uint64_t> LoadWindows::SlotTokens(int age) const {
+  std::vector<uint64_t> tokens = Closed(age).slot_tokens;
+  tokens.resize(static_cast<size_t>(options_.num_layers) * static_cast<size_t>(options_.shape.num_slots()), 0);
+  return tokens;
+}
+
+std::vector<Load> LoadWindows::Episodes(int count) const {
+  std::vector<Load> episodes;
+  for (int age = std::min(count, num_closed()) - 1; age >= 0; --age) episodes.push_back(Episode(age));
+  return episodes;
+}
+
+Load LoadWindows::Sum(int count) const {
+  Load load{.num_layers = options_.num_layers, .num_experts = options_.shape.num_experts};
+  load.tokens.assign(static_cast<size_t>(load.num_layers) * static_cast<size_t>(load.num_experts), 0);
+  for (int age = std::min(count, num_closed()) - 1; age >= 0; --age) {
+    AddTo(load.tokens, Closed(age).expert_tokens);
+  }
+  return load;
+}
+
+std::vector<uint64_t> LoadWindows::SlotTokensSum(int count) const {
+  std::vector<uint64_t> tokens(
+      static_cast<size_t>(options_.num_layers) * static_cast<size_t>(options_.shape.num_slots()), 0);
+  for (int age = std::min(count, num_closed()) - 1; age >= 0; --age) AddTo(tokens, Closed(age).slot_tokens);
+  return tokens;
+}
+
+std::vector<uint64_t> LoadWindows::OpenSlotTokens() const {
+  std::vector<uint64_t> tokens(
+      static_cast<size_t>(options_.num_layers) * static_cast<size_t>(options_.shape.num_slots()), 0);
+  for (int64_t number = open_; number <= newest_; ++number) AddTo(tokens, At(number).slot_tokens);
+  return tokens;
+}
+
+absl::Status LoadWindows::Validate(const Report& report) const {
+  if (report.to < report.from) return absl::InvalidArgumentError("load report: its span ends before it begins");
+  const uint32_t num_layers = static_cast<uint32_t>(options_.num_layers);
+  const uint32_t num_slots = static_cast<uint32_t>(options_.shape.num_slots());
+  const uint32_t num_experts = static_cast<uint32_t>(options_.shape.num_experts);
+  for (const LoadReport::Entry& entry : report.entries) {
+    if (entry.layer.idx() >= num_layers || entry.slot.idx() >= num_slots || entry.expert.idx() >= num_experts) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "load report: layer ", entry.layer.value(), " slot ", entry.slot.value(), " expert ", entry.expert.value(),
+          " is none of ", num_layers, " layers x ", num_slots, " slots and ", num_experts, " experts"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Time LoadWindows::EndOf(int64_t number) const { return absl::FromUnixNanos((number + 1) * window_nanos_); }
+
+// Makes storage for the windows up to now and closes those whose lag has passed.
+void LoadWindows::OpenAndClose(absl::Time now) {
+  now_ = std::max(now_, now);
+  const int64_t open = std::max(open_, FloorDivide(absl::ToUnixNanos(now_ - options_.lag), window_nanos_));
+  const int64_t newest = std::max({newest_, open, NumberOfEnd(absl::ToUnixNanos(now_), window_nanos_)});
+  const int64_t num_stored = static_cast<int64_t>(ring_.size());
+  for (int64_t number = std::max(newest_ + 1, newest - num_stored + 1); number <= newest; ++number) {
+    Window& window = At(number);
+    if (!window.touched) continue;
+    window.first_step = window.last_step = window.num_tokens = 0;
+    window.touched = false;
+    std::fill(window.expert_tokens.begin(), window.expert_tokens.end(), 0);
+    std::fill(window.slot_tokens.begin(), window.slot_tokens.end(), 0);
+  }
+  const int64_t num_closed = open - std::max(open_, first_);
+  if (num_closed > 0) {
+    num_closed_unreported_ =
+        static_cast<int>(std::min<int64_t>(num_closed_unreported_ + num_closed, std::numeric_limits<int>::max()));
+  }
+  open_ = open;
+  newest_ = newest;
+}
+
+LoadWindows::Window& LoadWindows::At(int64_t number) {
+  const int64_t size = static_cast<int64_t>(ring_.size());
+  return ring_[static_cast<size_t>(number - FloorDivide(number, size) * size)];
+}
+
+const LoadWindows::Window& LoadWindows::At(int64_t number) const {
+  const int64_t size = static_cast<int64_t>(ring_.size());
+  return ring_[static_cast<size_t>(number - FloorDivide(number, size) * size)];
+}
+
+const LoadWindows::Window& LoadWindows::Closed(int age) const {
+  EVENKEEL_CHECK(age >= 0 && age < num_closed());
+  return At(open_ - 1 - age);
+}
+
+LoadWindows::Window& LoadWindows::Touch(int64_t number, const Report& report) {
+  Window& window = At(number);
+  const size_t num_layers = static_cast<size_t>(options_.num_layers);
+  if (window.expert_tokens.empty()) {
+    window.expert_tokens.assign(num_layers * static_cast<size_t>(options_.shape.num_experts), 0);
+    window.slot_tokens.assign(num_layers * static_cast<size_t>(options_.shape.num_slots()), 0);
+  }
+  window.first_step = window.touched ? std::min(window.first_step, report.first_step) : report.first_step;
+  window.last_step = std::max(window.last_step, report.last_step);
+  window.touched = true;
+  return window;
+}
+
+void LoadWindows::AddWhole(int64_t number, const Report& report) {
+  Window& window = Touch(number, report);
+  const size_t num_experts = static_cast<size_t>(options_.shape.num_experts);
+  const size_t num_slots = static_cast<size_t>(options_.shape.num_slots());
+  for (const LoadReport::Entry& entry : report.entries) {
+    window.expert_tokens[entry.layer.idx() * num_experts + entry.expert.idx()] += entry.tokens;
+    window.slot_tokens[entry.layer.idx() * num_slots + entry.slot.idx()] += entry.tokens;
+    window.num_tokens += entry.tokens;
+  }
+}
+
+// The tokens up to an edge are the same rounding of the whole for both windows at it, so the parts add up.
+void LoadWindows::AddSplit(int64_t first, int64_t last, int64_t from, uint64_t length, const Report& report) {
+  const size_t num_experts = static_cast<size_t>(options_.shape.num_experts);
+  const size_t num_slots = static_cast<size_t>(options_.shape.num_slots());
+  const auto part_until = [&](int64_t edge) {
+    const uint64_t passed = static_cast<uint64_t>(edge) - static_cast<uint64_t>(from);
+    return static_cast<uint64_t>((static_cast<unsigned __int128>(passed) << kPartBits) / length);
+  };
+  uint64_t before = 0;
+  if (first < OldestKept()) {
+    first = OldestKept();
+    before = part_until(first * window_nanos_);
+    for (const LoadReport::Entry& entry : report.entries) {
+      num_expired_tokens_ += TokensUntil(entry.tokens, before);
+    }
+  }
+  for (int64_t number = first; number <= last; ++number) {
+    const uint64_t until = number == last ? uint64_t{1} << kPartBits : part_until((number + 1) * window_nanos_);
+    Window& window = Touch(number, report);
+    for (const LoadReport::Entry& entry : report.entries) {
+      const uint64_t tokens = TokensUntil(entry.tokens, until) - TokensUntil(entry.tokens, before);
+      window.expert_tokens[entry.layer.idx() * num_experts + entry.expert.idx()] += tokens;
+      window.slot_tokens[entry.layer.idx() * num_slots + entry.slot.idx()] += tokens;
+      window.num_tokens += tokens;
+    }
+    before = until;
+  }
+}
+
+}  // namespace evenkeel::algos

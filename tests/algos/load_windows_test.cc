@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "algos/load_windows.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <numeric>
+
+#include "algos/base/rng.h"
+
+namespace evenkeel::algos {
+namespace {
+
+using Entry = LoadReport::Entry;
+
+constexpr Shape kShape{.num_experts = 4, .num_ranks = 2, .slots_per_rank = 3};
+
+absl::Time At(double seconds) { return absl::FromUnixMillis(1'700'000'000'000) + absl::Seconds(seconds); }
+
+LoadWindows Windows(int kept = 5, absl::Duration lag = absl::Milliseconds(250)) {
+  return LoadWindows({.shape = kShape, .num_layers = 2, .lag = lag, .num_windows_kept = kept}, At(0));
+}
+
+Entry EntryOf(int layer, int slot, int expert, uint64_t tokens) {
+  return {.layer = LayerId(layer), .slot = SlotIdx(slot), .expert = ExpertId(expert), .tokens = tokens};
+}
+
+absl::Status AddTokens(LoadWindows& windows, double now, double from, double to, uint64_t tokens) {
+  const std::vector<Entry> entries = {EntryOf(1, 3, 2, tokens)};
+  return windows.Add(At(now), {.from = At(from), .to = At(to), .first_step = 1, .last_step = 2, .entries = entries});
+}
+
+// Tokens of the entry that AddTokens adds.
+uint64_t TokensAt(const LoadWindows& windows, int age) { return windows.Episode(age).tokens[4 + 2]; }
+
+uint64_t SumOf(const std::vector<uint64_t>& values) {
+  return std::accumulate(values.begin(), values.end(), uint64_t{0});
+}
+
+TEST_CASE("a window closes when its lag has passed, and not before", "[load_windows]") {
+  LoadWindows windows = Windows();
+  REQUIRE(AddTokens(windows, 0.5, 0.4, 0.5, 100).ok());
+  CHECK(windows.NextEdge() == At(1.25));
+  CHECK(windows.Advance(At(1.249)) == 0);
+  CHECK(windows.num_closed() == 0);
+  CHECK(windows.NextEdge() == At(1.25));
+  CHECK(windows.Advance(At(1.25)) == 1);
+  REQUIRE(windows.num_closed() == 1);
+  CHECK(TokensAt(windows, 0) == 100);
+  CHECK(windows.SpanOf(0) ==
+        WindowSpan{.from = At(0), .to = At(1), .first_step = 1, .last_step = 2, .num_tokens = 100});
+  CHECK(windows.NextEdge() == At(2.25));
+}
+
+TEST_CASE("reports of several ranks meet in one window, per expert and per slot", "[load_windows]") {
+  LoadWindows windows = Windows();
+  const std::vector<Entry> first = {EntryOf(0, 0, 1, 5), EntryOf(1, 2, 1, 6)};
+  const std::vector<Entry> second = {EntryOf(0, 4, 1, 7), EntryOf(0, 4, 2, 8)};  // slot 4 changed its expert
+  REQUIRE(
+      windows.Add(At(0.6), {.from = At(0.1), .to = At(0.5), .first_step = 4, .last_step = 9, .entries = first}).ok());
+  REQUIRE(
+      windows.Add(At(0.7), {.from = At(0.2), .to = At(0.7), .first_step = 2, .last_step = 7, .entries = second}).ok());
+  CHECK(SumOf(windows.OpenSlotTokens()) == 26);
+  windows.Advance(At(1.3));
+  const Load load = windows.Episode(0);
+  CHECK(load.tokens == std::vector<uint64_t>{0, 12, 8, 0, 0, 6, 0, 0});
+  CHECK(windows.SlotTokens(0) == std::vector<uint64_t>{5, 0, 0, 0, 15, 0, 0, 0, 6, 0, 0, 0});
+  CHECK(windows.SpanOf(0).first_step == 2);
+  CHECK(windows.SpanOf(0).last_step == 9);
+}
+
+TEST_CASE("a span over an edge is split in proportion", "[load_windows]") {
+  LoadWindows windows = Windows();
+  REQUIRE(AddTokens(windows, 1.2, 0.75, 1.75 - 0.55, 100).ok());  // 250 ms before the edge, 200 ms after
+  windows.Advance(At(2.3));
+  REQUIRE(windows.num_closed() == 2);
+  CHECK(TokensAt(windows, 1) == 56);  // 100 * 250 / 450 = 55.6
+  CHECK(TokensAt(windows, 0) == 44);
+}
+
+TEST_CASE("a moment on an edge belongs to the window before it", "[load_windows]") {
+  LoadWindows windows = Windows();
+  REQUIRE(AddTokens(windows, 1.1, 0.9, 1.0, 10).ok());
+  REQUIRE(AddTokens(windows, 1.2, 1.0, 1.1, 7).ok());
+  REQUIRE(AddTokens(windows, 1.2, 1.0, 1.0, 3).ok());  // an instant
+  windows.Advance(At(2.3));
+  CHECK(TokensAt(windows, 1) == 13);
+  CHECK(TokensAt(windows, 0) == 7);
+}
+
+TEST_CASE("a late report goes to the window it belongs to while that is kept, and is counted after", "[load_windows]") {
+  LoadWindows windows = Windows(2);
+  windows.Advance(At(3.3));
+  CHECK(windows.num_closed() == 2);
+  REQUIRE(AddTokens(windows, 3.3, 1.2, 1.8, 50).ok());
+  CHECK(TokensAt(windows, 1) == 50);
+  REQUIRE(AddTokens(windows, 3.3, 0.2, 0.8, 11).ok());
+  CHECK(windows.num_expired_tokens() == 11);
+  REQUIRE(AddTokens(windows, 3.3, 0.0, 2.0, 20).ok());  // half of it expired
+  CHECK(windows.num_expired_tokens() == 21);
+  CHECK(TokensAt(windows, 1) == 60);
+}
+
+TEST_CASE("a clock that runs ahead is pulled back to now", "[load_windows]") {
+  LoadWindows windows = Windows();
+  REQUIRE(AddTokens(windows, 0.9, 100.5, 100.6, 10).ok());
+  windows.Advance(At(1.3));
+  CHECK(TokensAt(windows, 0) == 10);
+}
+
+TEST_CASE("the window in which the group began does not count as closed", "[load_windows]") {
+  LoadWindows windows({.shape = kShape, .num_layers = 2}, At(0.5));
+  REQUIRE(AddTokens(windows, 0.9, 0.5, 0.9, 10).ok());
+  CHECK(windows.Advance(At(1.9)) == 0);
+  CHECK(windows.num_closed() == 0);
+  CHECK(windows.Advance(At(2.5)) == 1);
+  CHECK(TokensAt(windows, 0) == 0);
+}
+
+TEST_CASE("sums and episodes take the last windows, oldest first", "[load_windows]") {
+  LoadWindows windows = Windows(3);
+  for (int i = 0; i < 5; ++i) REQUIRE(AddTokens(windows, i + 0.5, i + 0.4, i + 0.5, uint64_t{1} << i).ok());
+  CHECK(windows.Advance(At(5.3)) == 5);
+  CHECK(windows.num_closed() == 3);
+  CHECK(windows.Sum(2).tokens[6] == 8 + 16);
+  CHECK(windows.Sum(100).tokens[6] == 4 + 8 + 16);
+  CHECK(SumOf(windows.SlotTokensSum(100)) == 4 + 8 + 16);
+  const auto episodes = windows.Episodes(2);
+  REQUIRE(episodes.size() == 2);
+  CHECK(episodes[0].tokens[6] == 8);
+  CHECK(episodes[1].tokens[6] == 16);
+}
+
+TEST_CASE("after a pause longer than all that is kept every window is empty", "[load_windows]") {
+  LoadWindows windows = Windows(3);
+  for (int i = 0; i < 5; ++i) REQUIRE(AddTokens(windows, i + 0.5, i + 0.4, i + 0.5, 9).ok());
+  windows.Advance(At(10'000));
+  CHECK(windows.num_closed() == 3);
+  CHECK(SumOf(windows.Sum(3).tokens) == 0);
+  CHECK(SumOf(windows.SlotTokensSum(3)) == 0);
+  CHECK(windows.SpanOf(0).last_step == 0);
+}
+
+TEST_CASE("entries that are none of the group's are refused whole", "[load_windows]") {
+  LoadWindows windows = Windows();
+  const Entry good = EntryOf(0, 0, 0, 1);
+  for (const Entry& bad : {EntryOf(2, 0, 0, 1), EntryOf(0, 6, 0, 1), EntryOf(0, 0, 4, 1), EntryOf(-1, 0, 0, 1)}) {
+    const std::vector<Entry> entries = {good, bad};
+    const auto status = windows.Add(At(0.5), {.from = At(0.4), .to = At(0.5), .entries = entries});
+    CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  }
+  CHECK(AddTokens(windows, 0.5, 0.5, 0.4, 1).code() == absl::StatusCode::kInvalidArgument);
+  CHECK(SumOf(windows.OpenSlotTokens()) == 0);
+}
+
+TEST_CASE("spans without beginning or end lose no token either", "[load_windows]") {
+  LoadWindows windows = Windows();
+  const std::vector<Entry> entries = {EntryOf(0, 0, 0, 1000)};
+  REQUIRE(windows.Add(At(3), {.from = absl::InfinitePast(), .to = absl::InfiniteFuture(), .entries = entries}).ok());
+  REQUIRE(windows.Add(At(3), {.from = absl::InfinitePast(), .to = absl::InfinitePast(), .entries = entries}).ok());
+  CHECK(windows.num_expired_tokens() + SumOf(windows.OpenSlotTokens()) == 2000);
+}
+
+TEST_CASE("whatever the spans, no token is lost or invented, and each window gets its part", "[load_windows]") {
+  const uint64_t seed = GENERATE(range(0, 200));
+  CAPTURE(seed);
+  Rng rng(seed);
+  LoadWindows windows = Windows(100, absl::Milliseconds(rng.Between(0, 2500)));
+  double now = 0.01;  // spans end after 0, so none is pulled back before the start
+  uint64_t added = 0;
+  std::vector<double> expected(100, 0.0);
+  for (int i = 0; i < 200; ++i) {
+    now += rng.Uniform() * 0.3;
+    const double to = std::max(0.001, now - rng.Uniform() * 0.4);
+    const double from = std::max(0.0, to - 0.001 - rng.Uniform() * (rng.Chance(0.1) ? 20.0 : 0.3));
+    const uint64_t tokens = rng.Below(rng.Chance(0.1) ? uint64_t{1} << 40 : 50);
+    REQUIRE(AddTokens(windows, now, from, to, tokens).ok());
+    added += tokens;
+    for (size_t w = 0; w < expected.size(); ++w) {
+      const double begin = static_cast<double>(w);
+      const double overlap = std::min(to, begin + 1) - std::max(from, begin);
+      if (overlap > 0) expected[w] += static_cast<double>(tokens) * overlap / (to - from);
+    }
+  }
+  windows.Advance(At(now + 4));
+  CHECK(windows.num_expired_tokens() == 0);
+  CHECK(SumOf(windows.Sum(100).tokens) == added);
+  CHECK(SumOf(windows.SlotTokensSum(100)) == added);
+  for (int age = 0; age < windows.num_closed(); ++age) {
+    const size_t w = static_cast<size_t>(windows.num_closed() - 1 - age);
+    // Half a token for each edge of each report, and the rounding of moments to nanoseconds.
+    CHECK(static_cast<double>(TokensAt(windows, age)) == Approx(expected[w]).epsilon(1e-4).margin(100));
+    CHECK(windows.SpanOf(age).num_tokens == TokensAt(windows, age));
+  }
+}
+
+}  // namespace
+}  // namespace evenkeel::algos
