@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// keelctl against a Control service that answers from a script, over real gRPC.
+#include "cli/keelctl.h"
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <sstream>
+
+#include "catch2/catch.hpp"
+
+#include "proto/evenkeel/v1/control.grpc.pb.h"
+
+namespace evenkeel::cli {
+namespace {
+
+namespace v1 = evenkeel::v1;
+
+v1::Group ExampleGroup() {
+  v1::Group group;
+  group.mutable_info()->set_name("chat");
+  group.mutable_info()->set_model("tiny");
+  group.mutable_info()->set_num_layers(2);
+  group.mutable_info()->mutable_shape()->set_num_experts(4);
+  group.mutable_info()->mutable_shape()->set_num_ranks(2);
+  group.mutable_info()->mutable_shape()->set_slots_per_rank(3);
+  group.mutable_epoch()->set_term(1);
+  group.mutable_epoch()->set_number(7);
+  group.set_imbalance_now(1.25);
+  for (uint32_t rank = 0; rank < 2; ++rank) {
+    v1::MemberStatus* member = group.add_members();
+    member->mutable_member()->set_rank(rank);
+    member->set_attached(true);
+    member->set_alive(true);
+  }
+  group.add_layers()->set_phase("steady");
+  group.mutable_totals()->set_moves(12);
+  return group;
+}
+
+class ScriptedControl final : public v1::Control::Service {
+ public:
+  v1::Group group = ExampleGroup();
+  std::vector<v1::Operation> operations;
+  v1::RearrangeRequest asked;
+
+  grpc::Status Rearrange(grpc::ServerContext*, const v1::RearrangeRequest* request,
+                         grpc::ServerWriter<v1::Operation>* writer) override {
+    asked = *request;
+    for (const v1::Operation& operation : operations) writer->Write(operation);
+    return grpc::Status::OK;
+  }
+  grpc::Status ListGroups(grpc::ServerContext*, const v1::ListGroupsRequest*, v1::ListGroupsResponse* r) override {
+    if (!group.info().name().empty()) *r->add_groups() = group;
+    return grpc::Status::OK;
+  }
+  grpc::Status GetGroup(grpc::ServerContext*, const v1::GetGroupRequest* request, v1::Group* response) override {
+    if (request->group() != "chat") return {grpc::StatusCode::NOT_FOUND, "no group " + request->group()};
+    *response = group;
+    return grpc::Status::OK;
+  }
+  grpc::Status GetStats(grpc::ServerContext*, const v1::GetStatsRequest*, v1::GroupStats* response) override {
+    *response = Stats();
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchStats(grpc::ServerContext*, const v1::WatchStatsRequest*,
+                          grpc::ServerWriter<v1::StatsUpdate>* writer) override {
+    v1::StatsUpdate update;
+    *update.mutable_group() = group;
+    *update.mutable_stats() = Stats();
+    for (int i = 0; i < 2; ++i) writer->Write(update);
+    return grpc::Status::OK;
+  }
+  grpc::Status GetMap(grpc::ServerContext*, const v1::GetMapRequest*, v1::GroupMaps* response) override {
+    response->mutable_shape()->set_slots_per_rank(3);
+    v1::LayerMap* map = response->add_layers()->mutable_map();
+    map->add_replicas_of_expert(2);
+    for (uint32_t slot : {0u, 4u}) map->add_slots(slot);
+    map->add_bounds((1u << 30) - 1);
+    map->add_bounds(UINT32_MAX);
+    map->add_replicas_of_expert(0);
+    return grpc::Status::OK;
+  }
+  grpc::Status CheckRedundancy(grpc::ServerContext*, const v1::CheckRedundancyRequest*,
+                               v1::RedundancyReport* response) override {
+    response->set_group("chat");
+    response->set_ranks_may_be_lost_serving(1);
+    return grpc::Status::OK;
+  }
+  grpc::Status ListOperations(grpc::ServerContext*, const v1::ListOperationsRequest*,
+                              v1::ListOperationsResponse* response) override {
+    response->mutable_operations()->Add(operations.begin(), operations.end());
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchOperations(grpc::ServerContext*, const v1::WatchOperationsRequest*,
+                               grpc::ServerWriter<v1::Operation>* writer) override {
+    for (const v1::Operation& operation : operations) writer->Write(operation);
+    return grpc::Status::OK;
+  }
+
+ private:
+  static v1::GroupStats Stats() {
+    v1::GroupStats stats;
+    stats.set_group("chat");
+    stats.set_tokens(400);
+    stats.set_imbalance_realised(1.5);
+    v1::LayerStats* layer = stats.add_layers();
+    for (uint64_t tokens : {200u, 100u, 50u, 50u}) layer->add_tokens_of_expert(tokens);
+    for (uint64_t tokens : {300u, 100u}) layer->add_tokens_of_rank(tokens);
+    return stats;
+  }
+};
+
+struct Server {
+  Server() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(&control);
+    server = builder.BuildAndStart();
+  }
+
+  // Exit status; what was printed is in `out` and `err`.
+  int Run(std::vector<std::string> words, bool terminal = false) {
+    std::ostringstream out_stream, err_stream;
+    const Surroundings surroundings{"127.0.0.1:" + std::to_string(port), terminal};
+    const int status = RunKeelctl(words, surroundings, out_stream, err_stream);
+    out = out_stream.str();
+    err = err_stream.str();
+    return status;
+  }
+
+  ScriptedControl control;
+  int port = 0;
+  std::unique_ptr<grpc::Server> server;
+  std::string out, err;
+};
+
+v1::Operation ExampleOperation(v1::OperationState state) {
+  v1::Operation operation;
+  operation.set_id("op-1");
+  operation.set_group("chat");
+  operation.set_state(state);
+  operation.set_num_moves(4);
+  operation.set_num_moves_done(state == v1::OPERATION_STATE_RUNNING ? 1 : 4);
+  operation.set_detail("because");
+  return operation;
+}
+
+bool Contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST_CASE("groups are listed, one a line, and shown whole when named", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"groups"}) == 0);
+  CHECK(Contains(server.out, "chat   steady"));
+  CHECK(Contains(server.out, "1.250"));
+  server.control.group.mutable_members(1)->add_missing_calls("never called begin_step");
+  server.control.group.add_alerts("slot 3 condemned");
+  server.control.group.add_waves_blocked()->set_reason("not quiesced");
+  server.control.group.set_static_reason("no redundant slot");
+  CHECK(server.Run({"groups", "--group=chat"}) == 0);
+  for (const char* part : {"never called begin_step", "alert: slot 3 condemned", "not quiesced", "no redundant slot"}) {
+    CAPTURE(part);
+    CHECK(Contains(server.out, part));
+  }
+  CHECK(server.Run({"groups", "--group=other"}) == 1);
+  CHECK(Contains(server.err, "no group other"));
+  server.control.group.Clear();
+  CHECK(server.Run({"groups"}) == 0);
+  CHECK(server.out == "no group has attached yet\n");
+}
+
+TEST_CASE("stats show ranks as bars and the busiest experts", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"stats", "--experts"}) == 0);
+  CHECK(Contains(server.out, "imbalance 1.500"));
+  CHECK(Contains(server.out, "0 x2.0  1 x1.0"));
+  CHECK(Contains(server.out, "##############################"));
+  CHECK(server.Run({"stats", "--json"}) == 0);
+  CHECK(Contains(server.out, "\"imbalance_realised\":1.5"));
+  CHECK(server.Run({"stats", "--windows=0"}) == 2);
+}
+
+TEST_CASE("a watch prints one line per update, and redraws a terminal", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"stats", "--watch"}) == 0);
+  CHECK(std::count(server.out.begin(), server.out.end(), '\n') == 2);
+  CHECK(server.Run({"stats", "--watch"}, true) == 0);
+  CHECK(Contains(server.out, "\033[2J"));
+  CHECK(server.Run({"stats", "--watch", "--json"}, true) == 0);
+  CHECK(Contains(server.out, "\"term\":1,\"number\":7"));
+}
+
+TEST_CASE("a map tells each replica's part", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"map", "--layers=0"}) == 0);
+  CHECK(Contains(server.out, "rank 0 slot 0 25%  rank 1 slot 4 75%"));
+  CHECK(Contains(server.out, "no live replica"));
+  CHECK(server.Run({"map", "--layers=9-1"}) == 2);
+  CHECK(server.Run({"map", "--json"}) == 0);
+}
+
+TEST_CASE("a rearrangement passes on what was asked and ends with its state", "[keelctl]") {
+  Server server;
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_RUNNING),
+                               ExampleOperation(v1::OPERATION_STATE_DONE)};
+  CHECK(server.Run({"rearrange", "--dry-run", "--policy=greedy", "--layers=0,2", "--request-id=r"}) == 0);
+  CHECK(server.control.asked.dry_run());
+  CHECK(server.control.asked.policy() == "greedy");
+  CHECK(server.control.asked.layers_size() == 2);
+  CHECK(server.control.asked.request_id() == "r");
+  CHECK(Contains(server.out, "operation op-1 done: because"));
+  CHECK(Contains(server.err, "moves 1/4"));
+  CHECK(server.Run({"rearrange"}, true) == 0);
+  CHECK(Contains(server.err, "\r\033[2K"));
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_FAILED)};
+  CHECK(server.Run({"rearrange", "--json"}) == 1);
+  CHECK(Contains(server.out, "OPERATION_STATE_FAILED"));
+}
+
+TEST_CASE("check fails when something is wrong, and says what", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"check"}) == 0);
+  CHECK(Contains(server.out, "nothing is wrong"));
+  server.control.group.mutable_members(0)->set_attached(false);
+  server.control.group.mutable_members(1)->set_num_calls_waited(2);
+  CHECK(server.Run({"check"}) == 1);
+  CHECK(Contains(server.out, "rank 0: its agent is not attached"));
+  CHECK(Contains(server.out, "rank 1: 2 calls of the engine library waited"));
+  CHECK(server.Run({"check", "--json"}) == 1);
+  CHECK(Contains(server.out, "its agent is not attached"));
+}
+
+TEST_CASE("operations are listed and watched", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"operations"}) == 0);
+  CHECK(server.out == "no operation yet\n");
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_DONE),
+                               ExampleOperation(v1::OPERATION_STATE_SKIPPED)};
+  CHECK(server.Run({"operations", "--last=1"}) == 0);
+  CHECK(Contains(server.out, "done"));
+  CHECK_FALSE(Contains(server.out, "skipped"));
+  CHECK(server.Run({"operations", "--watch"}) == 0);
+  CHECK(Contains(server.out, "skipped"));
+  CHECK(server.Run({"operations", "--watch", "--json"}) == 0);
+}
+
+TEST_CASE("what is typed wrong is taught, and a controller away is said", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({}) == 2);
+  CHECK(server.Run({"--help"}) == 0);
+  CHECK(server.Run({"rearrange", "--help"}) == 0);
+  CHECK(Contains(server.out, "--dry-run"));
+  CHECK(server.Run({"dance"}) == 2);
+  CHECK(server.Run({"groups", "--nope"}) == 2);
+  server.server->Shutdown();
+  CHECK(server.Run({"--controller=127.0.0.1:1", "groups"}) == 3);
+  CHECK(Contains(server.err, "is a controller running there?"));
+}
+
+}  // namespace
+}  // namespace evenkeel::cli
