@@ -68,8 +68,10 @@ void MoveTable::TakeOrder(absl::Time now, const MoveOrder& order, Epoch quiesced
     return Refuse(order.move_id, key, order.generation, std::move(why), effects);
   }
   const auto open = open_.find(key);
-  const bool pending = open != open_.end() && open->second.order.generation == order.generation;
-  if (pending && open->second.order.move_id == order.move_id) return;  // comes twice; answered when it ends
+  const bool pending = open != open_.end();
+  if (pending && open->second.order.generation == order.generation && open->second.order.move_id == order.move_id) {
+    return;  // comes twice; answered when it ends
+  }
   const uint64_t held = slots_.at(order.layer, order.slot).record.generation;
   if (pending || order.generation != held + 1) {
     const auto outcome = outcomes_.find(key);
