@@ -56,7 +56,7 @@ struct MoveLimits {
   int num_moves_max = INT_MAX;       // in a wave
   uint64_t bytes_max = UINT64_MAX;   // in a wave; one move is always allowed
   uint64_t expert_bytes = 0;
-  std::vector<int> node_of_rank;  // [num_ranks]; empty: all on one node
+  std::vector<int> node_of_rank = {};  // [num_ranks]; empty: all on one node
 };
 
 struct PlannedMove {
