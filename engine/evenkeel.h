@@ -82,7 +82,7 @@ EVENKEEL_API int evenkeel_add_tensor(evenkeel_region* region, int32_t layer, con
                                      void* data, uint64_t bytes_per_expert, uint64_t stride_bytes,
                                      evenkeel_error* error);
 
-/* Called on the engine's thread at begin_step, after an expert was copied into a slot and before any map names it. */
+/* Called on the engine's thread in begin_step or set_idle, after an expert was copied into a slot and before any map names it. */
 typedef void (*evenkeel_post_move_fn)(void* context, int32_t layer, int32_t local_slot, int32_t expert);
 EVENKEEL_API int evenkeel_on_post_move(evenkeel_region* region, evenkeel_post_move_fn function, void* context);
 

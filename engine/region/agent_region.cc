@@ -98,7 +98,7 @@ absl::StatusOr<std::unique_ptr<AgentRegion>> AgentRegion::Open(const std::string
 
 std::string AgentRegion::path() const { return view_->memory().path(); }
 const GroupInfo& AgentRegion::group() const { return group_; }
-Member AgentRegion::member() const { return {RankId(view_->sizes().rank), view_->header().incarnation}; }
+Member AgentRegion::member() const { return {RankId(view_->sizes().rank), view_->header().incarnation.Load()}; }
 bool AgentRegion::had_agent_before() const { return had_agent_before_; }
 bool AgentRegion::has_post_move() const { return view_->header().has_post_move.Load() != 0; }
 WeightsSegment AgentRegion::weights() const { return {view_->weights(), view_->sizes().weights_bytes}; }
@@ -178,20 +178,21 @@ void AgentRegion::StoreView(const View& next) {
   }
   const int bank = view_->view(0).number.Load() == held.number ? 1 : 0;
   view_->view(bank).number.Store(ViewCell::kInvalid);
-  uint64_t num_lost = 0, num_departed = 0;
+  uint64_t num_lost = 0, newest_join = 0;
   for (size_t rank = 0; rank < num_ranks; ++rank) {
     view_->members(bank)[rank].Store(after[rank]);
-    // In view 0 every rank is a member, whatever its incarnation.
-    const bool left = held.number == 0 ? after[rank] == 0 : before[rank] != 0 && after[rank] != before[rank];
-    num_departed += left ? 1 : 0;
     num_lost += after[rank] == 0 ? 1 : 0;
-    // Read by engines in mid-step.
-    if (left) __atomic_fetch_add(&view_->departures()[rank], 1, __ATOMIC_RELEASE);
+    // In view 0 every rank is a member, whatever its incarnation.
+    if (held.number != 0 && after[rank] != 0 && after[rank] != before[rank]) view_->joined()[rank].Store(next.number);
+    newest_join = std::max(newest_join, view_->joined()[rank].Load());
+  }
+  view_->header().newest_join.Store(newest_join);
+  for (size_t rank = 0; rank < num_ranks; ++rank) {
+    // Polled by engines in mid-step. A newcomer is passed over until maps that presume its view are taken.
     __atomic_store_n(&view_->lost()[rank], after[rank] == 0 ? 1 : 0, __ATOMIC_RELEASE);
   }
   view_->view(bank).number.Store(next.number);
   view_->header().num_lost.Store(num_lost);
-  view_->header().num_departures.Add(num_departed);
   view_->newest_view().StoreAndFence(next.number);
 }
 

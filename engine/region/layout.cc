@@ -44,7 +44,7 @@ RegionOffsets OffsetsOf(const RegionSizes& sizes) {
   at.unrouted = place(lanes * at.unrouted_stride);
   at.views = place(kViewBanks * at.view_stride);
   at.lost = place(ranks * sizeof(uint32_t));
-  at.departures = place(ranks * sizeof(uint32_t));
+  at.joined = place(ranks * sizeof(Word));
   at.banks = place(static_cast<uint64_t>(sizes.num_banks()) * at.bank_stride);
   at.weights = RoundUp(end + kBytesBeforeHeader, kPageBytes) - kBytesBeforeHeader;
   at.total_bytes = at.weights + sizes.weights_bytes;

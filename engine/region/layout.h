@@ -58,7 +58,7 @@ struct RegionOffsets {
   uint64_t unrouted = 0;     // Word [num_lanes][L * E], each row padded to unrouted_stride
   uint64_t views = 0;        // ViewCell, Word incarnation [R]; kViewBanks of them, view_stride apart
   uint64_t lost = 0;         // uint32_t [R], nonzero: no member now; by the agent
-  uint64_t departures = 0;   // uint32_t [R], how often the rank's member left; by the agent
+  uint64_t joined = 0;       // Word [R], number of the view in which the rank's member joined; by the agent
   uint64_t banks = 0;        // BankCell, tables of L layers; num_banks of them, bank_stride apart
   uint64_t weights = 0;      // page aligned
 
@@ -150,7 +150,7 @@ struct alignas(64) RegionHeader {
   // By the engine at creation; constant.
   char group[64];
   char model[128];
-  uint64_t incarnation;
+  Word incarnation;  // stored last; 0: still being created
   uint64_t weights_version;
   uint64_t engine_pid;
   uint64_t engine_start_ticks;  // of the process since boot, from /proc
@@ -172,7 +172,7 @@ struct alignas(64) RegionHeader {
   // By the agent.
   alignas(64) Word newest;      // sequence of the write << 8 | bank of the newest complete maps
   Word newest_view;             // its number
-  Word num_departures;          // sum of all ranks'
+  Word newest_join;             // the largest of all ranks'
   Word num_lost;                // ranks that are lost now
   Word num_post_move_requests;  // ever
   Word term_obeyed;

@@ -48,7 +48,7 @@ PeerRegion::~PeerRegion() = default;
 
 absl::StatusOr<std::unique_ptr<PeerRegion>> PeerRegion::Open(const std::string& path, Member member) {
   EVENKEEL_ASSIGN_OR_RETURN(auto view, OpenReadyRegion(path, SharedMemory::Access::kReadOnly));
-  const uint64_t incarnation = view->header().incarnation;
+  const uint64_t incarnation = view->header().incarnation.Load();
   if (view->sizes().rank != member.rank.value() || incarnation != member.incarnation) {
     return absl::FailedPreconditionError(
         absl::StrCat("open ", path, ": it is of rank ", view->sizes().rank, " incarnation ", absl::Hex(incarnation),

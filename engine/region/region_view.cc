@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "algos/base/hash.h"
 #include "kernels/host/fingerprint.h"
 
 namespace evenkeel::engine {
@@ -68,14 +69,17 @@ Result<RegionView> RegionView::Open(const char* path, SharedMemory::Access acces
   if (!memory.ok()) return memory.error;
   RegionView view(std::move(memory.value));
   const RegionHeader& header = view.header();
+  if (header.incarnation.Load() == 0) {
+    return MakeError(ErrorCode::kUnavailable, "open %s: its engine is still creating it", path);
+  }
   view.sizes_ = header.sizes;
   view.offsets_ = header.offsets;
   if (Error error = CheckSizes(view.sizes_); !error.ok()) {
     return MakeError(ErrorCode::kDataLoss, "open %s: %s", path, error.message);
   }
   if (!IsTerminated(header.group, sizeof(header.group)) || !IsTerminated(header.model, sizeof(header.model)) ||
-      header.incarnation == 0) {
-    return MakeError(ErrorCode::kDataLoss, "open %s: group, model or incarnation is not set", path);
+      header.group[0] == 0) {
+    return MakeError(ErrorCode::kDataLoss, "open %s: its group or model is not a name", path);
   }
   if (view.offsets_ != OffsetsOf(view.sizes_) || view.offsets_.total_bytes != view.memory_.payload_bytes()) {
     return MakeError(ErrorCode::kDataLoss, "open %s: %" PRIu64 " bytes do not fit its sizes, which need %" PRIu64, path,
@@ -156,6 +160,23 @@ uint64_t RegionView::FingerprintSlot(int layer, int local_slot) const {
     sum += kernels::FingerprintSum(bytes.data(), bytes.size(), static_cast<uint32_t>(t));
   }
   return kernels::FinishFingerprint(sum, header().weights_version);
+}
+
+uint64_t RegionView::DigestOfManifest() const {
+  Digest digest;
+  const auto add_text = [&digest](const char* text) {
+    for (; *text != 0; ++text) digest.Add(static_cast<unsigned char>(*text));
+    digest.Add(0);
+  };
+  for (int layer = 0; layer < sizes_.num_layers; ++layer) {
+    digest.Add(num_tensors(layer));
+    for (uint64_t t = 0; t < num_tensors(layer); ++t) {
+      add_text(tensors(layer)[t].name);
+      add_text(tensors(layer)[t].dtype);
+      digest.Add(tensors(layer)[t].bytes_per_expert);
+    }
+  }
+  return digest.value();
 }
 
 bool RegionView::FindMember(uint64_t view_number, int rank, uint64_t* incarnation) const {

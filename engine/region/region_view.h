@@ -63,7 +63,7 @@ class RegionView {
     return reinterpret_cast<Word*>(Row<std::byte>(offsets_.views, offsets_.view_stride, bank) + sizeof(ViewCell));
   }
   uint32_t* lost() const { return At<uint32_t>(offsets_.lost); }
-  uint32_t* departures() const { return At<uint32_t>(offsets_.departures); }
+  Word* joined() const { return At<Word>(offsets_.joined); }
   BankCell& bank(uint32_t bank_idx) const {
     return *Row<BankCell>(offsets_.banks, offsets_.bank_stride, static_cast<int>(bank_idx));
   }
@@ -74,6 +74,8 @@ class RegionView {
   SlotContent ReadSlot(int layer, int local_slot) const;
   void WriteSlot(int layer, int local_slot, const SlotContent& content) const;
   uint64_t FingerprintSlot(int layer, int local_slot) const;
+  // Of the tensors' names, types and sizes: equal on all ranks that may exchange weights.
+  uint64_t DigestOfManifest() const;
   // Incarnation of `rank` in the view of that number, 0 where it is no member; false where that view is gone.
   bool FindMember(uint64_t view_number, int rank, uint64_t* incarnation) const;
 

@@ -19,7 +19,7 @@ int32_t SlotAt(const RouteTable& table, int32_t first, int32_t end, uint32_t pos
 
 bool IsPassedOver(const RouteMask& mask, int32_t slot) {
   const int32_t rank = slot / mask.slots_per_rank;
-  return mask.lost[rank] != 0 || mask.departures[rank] != mask.departures_at_begin[rank];
+  return mask.lost[rank] != 0 || mask.joined[rank] > mask.table_view;
 }
 
 // The same among the replicas that are not passed over, whose shares grow in proportion; -1 where there is none.

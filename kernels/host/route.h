@@ -30,11 +30,12 @@ struct RouteBatch {
   int64_t first_token;
 };
 
-// Ranks whose replicas are passed over: lost now, or left since the step began. Null `lost`: none.
+// Ranks whose replicas are passed over: lost now, or of a member that joined after the view the table presumes (what
+// its slots hold is not what the table says). Null `lost`: none.
 struct RouteMask {
-  const volatile uint32_t* lost = nullptr;        // [num_ranks], nonzero: passed over
-  const volatile uint32_t* departures = nullptr;  // [num_ranks]
-  const uint32_t* departures_at_begin = nullptr;  // [num_ranks]; different from `departures`: passed over
+  const volatile uint32_t* lost = nullptr;    // [num_ranks], nonzero: passed over
+  const volatile uint64_t* joined = nullptr;  // [num_ranks], view number; above table_view: passed over
+  uint64_t table_view = 0;
   int32_t slots_per_rank = 1;
 };
 
@@ -58,7 +59,7 @@ constexpr uint64_t RouteSalt(uint32_t rank, uint32_t layer, uint64_t step) {
 }
 
 // Step of the Weyl sequence: its multiples by 1 to 16 (top_k) are all far from fractions with small denominators.
-inline constexpr uint64_t kRouteStep = 0x9E3779B97F4A7C15u;
+inline constexpr uint64_t kRouteStep = 0x49BFDE4172F9740Fu;
 
 // Position in [0, 2^32) of the copy with index token * top_k + choice, for `expert`.
 constexpr uint32_t RoutePosition(uint64_t salt, uint32_t expert, uint64_t copy_idx) {

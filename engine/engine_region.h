@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// EngineRegion: what stands behind evenkeel_region: the mapped region and what only the engine's process knows.
+//
+// Private to the library. No exception leaves it: nothing in it throws, and memory is taken by create alone.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "engine/evenkeel.h"
+#include "engine/region/region_view.h"
+
+// Owned by the lane's thread.
+struct alignas(64) EvenkeelLane {
+  uint32_t bank = 0;       // of the maps that the newest step took
+  uint64_t epoch = 0;      // theirs
+  uint64_t maps_view = 0;  // the view they presume
+  uint64_t open = 0;       // bit per ring place of an open ticket
+  uint64_t num_begun = 0;
+  uint64_t num_ended = 0;
+  int32_t kind = EVENKEEL_REAL;
+};
+
+struct evenkeel_region {
+  evenkeel::engine::RegionView view;
+  EvenkeelLane lanes[evenkeel::engine::kLanesMax];
+  uint64_t weights_used = 0;
+  bool is_ready = false;
+
+  // Post-move callbacks: run by the lane that finds `is_notifying` clear; the others go on.
+  evenkeel_post_move_fn post_move = nullptr;
+  void* post_move_context = nullptr;
+  std::atomic_flag is_notifying;
+  std::atomic<uint64_t> num_requests_seen{0};
+};
+
+namespace evenkeel::engine {
+
+inline bool IsLane(const evenkeel_region* region, int32_t lane) {
+  return region != nullptr && lane >= 0 && lane < region->view.sizes().num_lanes;
+}
+inline bool IsLayer(const evenkeel_region* region, int32_t layer) {
+  return region != nullptr && layer >= 0 && layer < region->view.sizes().num_layers;
+}
+inline bool IsLocalSlot(const evenkeel_region* region, int32_t local_slot) {
+  return region != nullptr && local_slot >= 0 && local_slot < region->view.sizes().slots_per_rank;
+}
+
+inline uint64_t& LayerCounters(const evenkeel_region* region, int counter, int32_t layer) {
+  Word* row = region->view.counters(counter) + int64_t{layer} * region->view.sizes().slots_counted();
+  return reinterpret_cast<uint64_t&>(*row);
+}
+
+}  // namespace evenkeel::engine

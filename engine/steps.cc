@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <time.h>
+
+#include "engine/engine_region.h"
+#include "engine/evenkeel.h"
+#include "engine/region/hand_over.h"
+#include "kernels/host/route.h"
+
+namespace {
+
+using evenkeel::engine::IsLane;
+using evenkeel::engine::IsLayer;
+using evenkeel::engine::IsLocalSlot;
+using evenkeel::engine::kTicketsPerLane;
+using evenkeel::engine::LaneCell;
+using evenkeel::engine::RegionSizes;
+using evenkeel::engine::RegionView;
+using evenkeel::engine::SlotCell;
+using evenkeel::engine::Word;
+
+// A ticket is the number of the lane's step, then the place of its record in the lane's ring.
+constexpr int kRingBits = 6;
+static_assert(1 << kRingBits == kTicketsPerLane);
+
+uint64_t MonotonicNs() {
+  timespec now = {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Flags that stay set are not stored again: the agent reads them.
+void SetOnce(Word& word) {
+  if (word.Load() == 0) word.Store(1);
+}
+
+// Calls back for every slot that the agent asks for. A lane that finds another one at it goes on; the maps that name
+// those slots come only after the acknowledgement.
+void RunPostMoves(evenkeel_region& region) {
+  if (region.is_notifying.test_and_set(std::memory_order_acquire)) return;
+  const RegionView& view = region.view;
+  const uint64_t num_requests = view.header().num_post_move_requests.Load();
+  for (int layer = 0; layer < view.sizes().num_layers; ++layer) {
+    for (int local = 0; local < view.sizes().slots_per_rank; ++local) {
+      SlotCell& slot = view.slot(layer, local);
+      const uint64_t requested = slot.post_move_requested.Load();
+      if (requested == slot.post_move_done.Load()) continue;
+      if (region.post_move != nullptr) {
+        region.post_move(region.post_move_context, layer, local, view.ReadSlot(layer, local).expert);
+      }
+      slot.post_move_done.Store(requested);
+    }
+  }
+  region.num_requests_seen.store(num_requests, std::memory_order_relaxed);
+  region.is_notifying.clear(std::memory_order_release);
+}
+
+void RunPostMovesIfAsked(evenkeel_region& region) {
+  const uint64_t num_requests = region.view.header().num_post_move_requests.Load();
+  if (num_requests != region.num_requests_seen.load(std::memory_order_relaxed)) RunPostMoves(region);
+}
+
+int EndTicket(evenkeel_region* region, int32_t lane, int64_t ticket) {
+  if (!IsLane(region, lane) || ticket <= 0) return EVENKEEL_INVALID_ARGUMENT;
+  const auto number = static_cast<uint64_t>(ticket);
+  const int ring = static_cast<int>(number % kTicketsPerLane);
+  LaneCell& cell = region->view.lane(lane);
+  EvenkeelLane& own = region->lanes[lane];
+  if ((own.open >> ring & 1) == 0 || cell.tickets[ring].ticket.Load() != number) return EVENKEEL_FAILED_PRECONDITION;
+  own.open &= ~(uint64_t{1} << ring);
+  EndStep(cell, ring);
+  cell.num_ended.Store(++own.num_ended);
+  return EVENKEEL_OK;
+}
+
+// The member words that `own`'s table has to be held against; none while nobody is lost or newer than the table.
+evenkeel::kernels::RouteMask MaskOf(const RegionView& view, const EvenkeelLane& own) {
+  if (view.header().num_lost.Load() == 0 && view.header().newest_join.Load() <= own.maps_view) return {};
+  return {.lost = view.lost(),
+          .joined = reinterpret_cast<const volatile uint64_t*>(view.joined()),
+          .table_view = own.maps_view,
+          .slots_per_rank = view.sizes().slots_per_rank};
+}
+
+}  // namespace
+
+int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phase phase, evenkeel_kind kind) {
+  if (!IsLane(region, lane) || phase < EVENKEEL_PHASE_OTHER || phase > EVENKEEL_DECODE || kind < EVENKEEL_REAL ||
+      kind > EVENKEEL_PROFILE) {
+    return EVENKEEL_INVALID_ARGUMENT;
+  }
+  if (!region->is_ready) return EVENKEEL_FAILED_PRECONDITION;
+  EvenkeelLane& own = region->lanes[lane];
+  if (~own.open == 0) return EVENKEEL_RESOURCE_EXHAUSTED;
+  const RegionView& view = region->view;
+  RunPostMovesIfAsked(*region);
+
+  const int ring = __builtin_ctzll(~own.open);
+  const uint64_t ticket = ++own.num_begun << kRingBits | static_cast<uint64_t>(ring);
+  LaneCell& cell = view.lane(lane);
+  const auto taken = evenkeel::engine::BeginStep(view, cell, ring, ticket, MonotonicNs());
+  own.open |= uint64_t{1} << ring;
+  own.bank = evenkeel::engine::BankOf(taken.newest);
+  own.epoch = taken.epoch;
+  own.maps_view = view.bank(own.bank).view_number.Load();
+  own.kind = kind;
+  cell.num_begun.Store(own.num_begun);
+  if (cell.idle.Load() != 0) cell.idle.Store(0);
+  SetOnce(view.header().called_begin_step);
+  return static_cast<int64_t>(ticket);
+}
+
+int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
+  const int status = EndTicket(region, lane, ticket);
+  if (status == EVENKEEL_OK) SetOnce(region->view.lane(lane).called_end_step);
+  return status;
+}
+
+int evenkeel_abort_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
+  return EndTicket(region, lane, ticket);
+}
+
+int evenkeel_set_idle(evenkeel_region* region, int32_t lane) {
+  if (!IsLane(region, lane)) return EVENKEEL_INVALID_ARGUMENT;
+  if (!region->is_ready || region->lanes[lane].open != 0) return EVENKEEL_FAILED_PRECONDITION;
+  RunPostMovesIfAsked(*region);
+  region->view.lane(lane).idle.Store(1);
+  return EVENKEEL_OK;
+}
+
+int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const void* ids, int32_t id_bytes,
+                   int64_t num_tokens, int32_t top_k, int64_t row_stride, int64_t first_token, int32_t* slots) {
+  if (!IsLane(region, lane) || !IsLayer(region, layer) || (id_bytes != 4 && id_bytes != 8) || num_tokens < 0 ||
+      top_k < 1 || row_stride < 0 || first_token < 0 || (num_tokens > 0 && (ids == nullptr || slots == nullptr))) {
+    return EVENKEEL_INVALID_ARGUMENT;
+  }
+  const EvenkeelLane& own = region->lanes[lane];
+  if (own.num_begun == 0) return EVENKEEL_FAILED_PRECONDITION;
+  const RegionView& view = region->view;
+  const RegionSizes& sizes = view.sizes();
+  const auto table = view.table(own.bank, layer);
+  const bool counts = sizes.counts_at_router() && own.kind == EVENKEEL_REAL;
+  const uint64_t step = own.num_begun * evenkeel::engine::kLanesMax + static_cast<uint64_t>(lane);
+  const int64_t num_unknown = evenkeel::kernels::Route(
+      {.offsets = table.offsets, .slots = table.slots, .bounds = table.bounds, .num_experts = sizes.num_experts},
+      {.ids = ids,
+       .id_bytes = id_bytes,
+       .top_k = top_k,
+       .num_tokens = num_tokens,
+       .row_stride = row_stride,
+       .first_token = first_token},
+      evenkeel::kernels::RouteSalt(static_cast<uint32_t>(sizes.rank), static_cast<uint32_t>(layer), step),
+      MaskOf(view, own),
+      {.routed = counts ? &evenkeel::engine::LayerCounters(region, lane, layer) : nullptr,
+       .unrouted = reinterpret_cast<uint64_t*>(view.unrouted(lane) + int64_t{layer} * sizes.num_experts)},
+      slots);
+  SetOnce(view.lane(lane).called_route);
+  return num_unknown == 0 ? EVENKEEL_OK : EVENKEEL_INVALID_ARGUMENT;
+}
+
+int evenkeel_count(evenkeel_region* region, int32_t thread, int32_t layer, int32_t local_slot, uint64_t num_tokens) {
+  if (!IsLayer(region, layer) || !IsLocalSlot(region, local_slot) || thread < 0 ||
+      thread >= region->view.sizes().num_counting_threads) {
+    return EVENKEEL_INVALID_ARGUMENT;
+  }
+  if (region->view.sizes().counts_at_router()) return EVENKEEL_FAILED_PRECONDITION;
+  region->view.counters(thread)[int64_t{layer} * region->view.sizes().slots_per_rank + local_slot].Add(num_tokens);
+  return EVENKEEL_OK;
+}
+
+int evenkeel_serve_begin(evenkeel_region* region, int32_t thread, int32_t peer_rank, uint64_t peer_incarnation) {
+  if (region == nullptr || thread < 0 || thread >= region->view.sizes().num_counting_threads || peer_rank < 0 ||
+      peer_rank >= region->view.sizes().num_ranks || peer_incarnation == 0) {
+    return EVENKEEL_INVALID_ARGUMENT;
+  }
+  const RegionView& view = region->view;
+  auto& serving = view.serving(thread);
+  if (serving.accepted.Load() != 0) return EVENKEEL_FAILED_PRECONDITION;
+  const bool accepted = evenkeel::engine::BeginServing(view, serving, [&](uint64_t view_number) {
+    uint64_t incarnation = 0;
+    // In view 0 every rank is a member, whatever its incarnation.
+    return view_number == 0 ||
+           (view.FindMember(view_number, peer_rank, &incarnation) && incarnation == peer_incarnation);
+  });
+  return accepted ? EVENKEEL_OK : EVENKEEL_FAILED_PRECONDITION;
+}
+
+int evenkeel_serve_end(evenkeel_region* region, int32_t thread) {
+  if (region == nullptr || thread < 0 || thread >= region->view.sizes().num_counting_threads) {
+    return EVENKEEL_INVALID_ARGUMENT;
+  }
+  auto& serving = region->view.serving(thread);
+  if (serving.accepted.Load() == 0) return EVENKEEL_FAILED_PRECONDITION;
+  EndServing(serving);
+  return EVENKEEL_OK;
+}
+
+const volatile uint32_t* evenkeel_lost_ranks(const evenkeel_region* region) {
+  return region == nullptr ? nullptr : region->view.lost();
+}
+
+int evenkeel_report_waiting(evenkeel_region* region, int32_t lane, int32_t rank) {
+  if (!IsLane(region, lane) || rank < -1 || rank >= region->view.sizes().num_ranks) return EVENKEEL_INVALID_ARGUMENT;
+  region->view.lane(lane).waiting_for.Store(static_cast<uint64_t>(rank + 1));
+  return EVENKEEL_OK;
+}
+
+int evenkeel_busy_lease(evenkeel_region* region, double seconds) {
+  constexpr double kSecondsMax = 24 * 3600;
+  if (region == nullptr || !(seconds >= 0 && seconds <= kSecondsMax)) return EVENKEEL_INVALID_ARGUMENT;
+  region->view.header().busy_until_ns.Store(MonotonicNs() + static_cast<uint64_t>(seconds * 1e9));
+  return EVENKEEL_OK;
+}
+
+uint64_t evenkeel_num_calls_waited(const evenkeel_region* region) {
+  return region == nullptr ? 0 : region->view.header().num_calls_waited.Load();
+}
