@@ -35,6 +35,7 @@ class Binaries:
     controller = property(lambda self: self.path("controller", "evenkeel-controller"))
     agent = property(lambda self: self.path("agent", "evenkeel-agent"))
     keelctl = property(lambda self: self.path("cli", "keelctl"))
+    region_slots = property(lambda self: self.path("tests/e2e", "region_slots"))
     engine = property(lambda self: self.path("engine/reference", "reference_engine"))
 
 
@@ -201,6 +202,20 @@ class Cluster:
 
         wait_for("all ranks to serve", serving, seconds)
         wait_for("the controller to know all ranks", lambda: (group := self.group()) and not group["forming"], seconds)
+
+    def settled(self) -> bool:
+        """No rollout runs, no slot is retired or being written, and all ranks have quiesced at the newest maps."""
+        group = self.group()
+        return bool(group) and not group["forming"] and not group["running_operation"] and not any(
+            layer["num_slots_writing"] or layer["num_slots_retired"] for layer in group["layers"]) and all(
+            member["attached"] and member["quiesced_epoch"] == group["epoch"] for member in group["members"])
+
+    def slots_writing(self) -> dict[int, int]:
+        """Slots that are being written right now, by rank, as the regions themselves say."""
+        paths = [str(path) for path in self.region_dir.iterdir()]
+        done = subprocess.run([str(self.options.binaries.region_slots), *paths], capture_output=True, text=True,
+                              timeout=10, check=True)
+        return {region["rank"]: region["writing"] for region in json.loads(done.stdout)}
 
     def check_text(self):
         """No token was wrong, no slot stale, no call waited, and something was checked at all."""
