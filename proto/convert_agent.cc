@@ -12,6 +12,8 @@
 namespace evenkeel::proto {
 namespace {
 
+constexpr uint64_t kMismatchesMax = 1000000;  // of one move
+
 constexpr uint64_t kEndpointsMax = 16;
 
 absl::Status CheckLength(absl::string_view list, int length, uint64_t wanted) {
@@ -171,6 +173,8 @@ absl::StatusOr<AgentMessage> ToValue(const v1::MoveFinished& message, const Grou
   value.move_id = message.move_id();
   value.fingerprint = message.fingerprint();
   value.bytes = message.bytes();
+  EVENKEEL_RETURN_IF_ERROR(CheckRange("move_finished.num_mismatches", message.num_mismatches(), 0, kMismatchesMax));
+  value.num_mismatches = static_cast<int>(message.num_mismatches());
   return value;
 }
 
@@ -185,6 +189,8 @@ absl::StatusOr<AgentMessage> ToValue(const v1::MoveFailed& message, const GroupI
   value.move_id = message.move_id();
   value.status = StatusOf(message.error());
   value.content_kept = message.content_kept();
+  EVENKEEL_RETURN_IF_ERROR(CheckRange("move_failed.num_mismatches", message.num_mismatches(), 0, kMismatchesMax));
+  value.num_mismatches = static_cast<int>(message.num_mismatches());
   return value;
 }
 

@@ -83,6 +83,7 @@ void Render(const MoveFinished& value, v1::AgentMessage* out) {
   message->set_fingerprint(value.fingerprint);
   message->set_bytes(value.bytes);
   message->set_elapsed_us(absl::ToInt64Microseconds(value.elapsed));
+  message->set_num_mismatches(static_cast<uint32_t>(value.num_mismatches));
 }
 
 void Render(const MoveFailed& value, v1::AgentMessage* out) {
@@ -94,6 +95,7 @@ void Render(const MoveFailed& value, v1::AgentMessage* out) {
   ToProto(value.status, message->mutable_error());
   message->set_content_kept(value.content_kept);
   message->set_source_rank(value.source.value());
+  message->set_num_mismatches(static_cast<uint32_t>(value.num_mismatches));
 }
 
 void Render(const SlotLost& value, v1::AgentMessage* out) {

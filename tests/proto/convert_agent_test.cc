@@ -100,7 +100,7 @@ TEST_CASE("the smaller messages return unchanged from the wire", "[convert_agent
 
 TEST_CASE("what became of a move returns unchanged from the wire", "[convert_agent]") {
   const MoveFinished finished =
-      Returned(MoveFinished{5, LayerId(1), SlotIdx(11), 7, 0xABCDEF, 1 << 20, absl::Milliseconds(3)});
+      Returned(MoveFinished{5, LayerId(1), SlotIdx(11), 7, 0xABCDEF, 1 << 20, absl::Milliseconds(3), 2});
   CHECK(finished.move_id == 5);
   CHECK(finished.layer == LayerId(1));
   CHECK(finished.slot == SlotIdx(11));
@@ -108,12 +108,14 @@ TEST_CASE("what became of a move returns unchanged from the wire", "[convert_age
   CHECK(finished.fingerprint == 0xABCDEF);
   CHECK(finished.bytes == 1 << 20);
   CHECK(finished.elapsed == absl::Milliseconds(3));
+  CHECK(finished.num_mismatches == 2);
 
   const MoveFailed failed =
-      Returned(MoveFailed{6, LayerId(0), SlotIdx(1), 8, absl::DataLossError("fingerprint"), true, RankId(2)});
+      Returned(MoveFailed{6, LayerId(0), SlotIdx(1), 8, absl::DataLossError("fingerprint"), true, RankId(2), 4});
   CHECK(failed.status == absl::DataLossError("fingerprint"));
   CHECK(failed.content_kept);
   CHECK(failed.source == RankId(2));
+  CHECK(failed.num_mismatches == 4);
   CHECK_FALSE(
       Returned(MoveFailed{6, LayerId(0), SlotIdx(1), 8, absl::AbortedError(""), false, RankId()}).source.valid());
 
