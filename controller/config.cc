@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/config.h"
+
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "algos/base/status_macros.h"
+#include "controller/group_config.h"
+#include "proto/evenkeel/v1/config.pb.h"
+#include "runtime/logging.h"
+
+namespace evenkeel::controller {
+namespace {
+
+// Keeps the first error of protobuf's text parser, with the line it is in: so the field is named in any case.
+class FirstError : public google::protobuf::io::ErrorCollector {
+ public:
+  explicit FirstError(const std::string& text) : lines_(absl::StrSplit(text, '\n')) {}
+
+  void AddError(int line, int column, const std::string& message) override {
+    if (!message_.empty()) return;
+    const bool known = line >= 0 && static_cast<size_t>(line) < lines_.size();
+    message_ = absl::StrCat("line ", line + 1, ", column ", column + 1, ": ", message, " in '",
+                            known ? absl::StripAsciiWhitespace(lines_[static_cast<size_t>(line)]) : "", "'");
+  }
+  const std::string& message() const { return message_; }
+
+ private:
+  const std::vector<std::string> lines_;
+  std::string message_;
+};
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    return absl::NotFoundError(absl::StrCat("configuration ", path, ": cannot be read"));
+  }
+  return text.str();
+}
+
+absl::Status CheckListen(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  int port = -1;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 ||
+      port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat("listen is '", listen, "': HOST:PORT wanted"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<v1::ControllerConfig> ParseConfig(const std::string& text, absl::string_view source) {
+  v1::ControllerConfig config;
+  const absl::string_view start = absl::StripLeadingAsciiWhitespace(text);
+  if (absl::StartsWith(start, "{")) {
+    const auto status = google::protobuf::util::JsonStringToMessage(text, &config);
+    if (!status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("configuration ", source, ": ", std::string(status.message())));
+    }
+    return config;
+  }
+  FirstError error(text);
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&error);
+  if (!parser.ParseFromString(text, &config)) {
+    return absl::InvalidArgumentError(absl::StrCat("configuration ", source, ": ", error.message()));
+  }
+  return config;
+}
+
+absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config) {
+  ControllerSettings settings;
+  if (config.has_listen()) settings.listen = config.listen();
+  if (config.has_store()) settings.store = config.store();
+  if (config.has_log_level()) settings.log_level = config.log_level();
+  EVENKEEL_RETURN_IF_ERROR(CheckListen(settings.listen));
+  if (absl::Status status = runtime::ValidateLogLevel(settings.log_level); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("log_level: ", status.message()));
+  }
+  CoordinatorSettings& core = settings.coordinator;
+  EVENKEEL_RETURN_IF_ERROR(ReadMs({"listen_interval_ms", 0, 600'000}, config.has_listen_interval_ms(),
+                                  config.listen_interval_ms(), &core.listen_interval));
+  EVENKEEL_RETURN_IF_ERROR(ReadCount({"num_groups_max", 1, 65'536}, config.has_num_groups_max(),
+                                     config.num_groups_max(), &core.num_groups_max));
+  EVENKEEL_RETURN_IF_ERROR(ReadCount({"num_operations_kept", 1, 1'000'000}, config.has_num_operations_kept(),
+                                     config.num_operations_kept(), &core.num_operations_kept));
+  EVENKEEL_RETURN_IF_ERROR(ReadGroup("defaults", config.defaults(), &core.defaults));
+  // Ordered by name: protobuf's maps have an order of their own.
+  for (const auto& [name, group] :
+       std::map<std::string, v1::GroupConfig>(config.groups().begin(), config.groups().end())) {
+    GroupSettings group_settings = core.defaults;
+    EVENKEEL_RETURN_IF_ERROR(ReadGroup(absl::StrCat("groups.", name), group, &group_settings));
+    core.groups.emplace_back(name, std::move(group_settings));
+  }
+  return settings;
+}
+
+absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
+  v1::ControllerConfig config;
+  if (!flags.config_path.empty()) {
+    EVENKEEL_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.config_path));
+    EVENKEEL_ASSIGN_OR_RETURN(config, ParseConfig(text, flags.config_path));
+  }
+  if (!flags.listen.empty()) config.set_listen(flags.listen);
+  if (!flags.store.empty()) config.set_store(flags.store);
+  if (!flags.log_level.empty()) config.set_log_level(flags.log_level);
+  return SettingsOf(config);
+}
+
+std::string EffectiveConfig(const ControllerSettings& settings) {
+  v1::ControllerConfig config;
+  config.set_listen(settings.listen);
+  config.set_store(settings.store);
+  config.set_log_level(settings.log_level);
+  const CoordinatorSettings& core = settings.coordinator;
+  config.set_listen_interval_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(core.listen_interval)));
+  config.set_num_groups_max(static_cast<uint32_t>(core.num_groups_max));
+  config.set_num_operations_kept(static_cast<uint32_t>(core.num_operations_kept));
+  WriteGroup(core.defaults, config.mutable_defaults());
+  for (const auto& [name, group] : core.groups) WriteGroup(group, &(*config.mutable_groups())[name]);
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  // Only fails for malformed well-known types, of which there are none.
+  (void)google::protobuf::util::MessageToJsonString(config, &json, options);
+  return json;
+}
+
+}  // namespace evenkeel::controller

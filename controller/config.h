@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Config: what a controller is told at its start, from a file and flags, checked whole.
+//
+// A missing setting takes its default; a setting that is unknown or out of range stops the start.
+//
+// Errors:    kInvalidArgument naming the field by its path ("groups.chat.window_ms is 0: 10 to 3600000 wanted")
+//            or, where the text cannot be read at all, the line and column; kNotFound if there is no such file.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "controller/core/event.h"
+
+namespace evenkeel::v1 {
+class ControllerConfig;
+}  // namespace evenkeel::v1
+
+namespace evenkeel::controller {
+
+struct ControllerSettings {
+  std::string listen = "127.0.0.1:7400";
+  std::string store;  // empty: in memory
+  std::string log_level = "info";
+  CoordinatorSettings coordinator;
+};
+
+// Values that go before those of the file; empty: not given.
+struct ConfigFlags {
+  std::string config_path;
+  std::string listen;
+  std::string store;
+  std::string log_level;
+};
+
+// Protobuf's JSON form if the first character is '{', else its text form. `source` names it in errors.
+absl::StatusOr<v1::ControllerConfig> ParseConfig(const std::string& text, absl::string_view source);
+
+absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config);
+
+// Reads the file, lays the flags over it, checks everything.
+absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags);
+
+// All that is in force, in JSON on one line; SettingsOf of it gives the same settings.
+std::string EffectiveConfig(const ControllerSettings& settings);
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/convert_operation.h"
+
+#include "absl/time/time.h"
+
+#include "proto/evenkeel/v1/control.pb.h"
+
+namespace evenkeel::controller {
+namespace {
+
+uint32_t Count(int count) { return count < 0 ? 0 : static_cast<uint32_t>(count); }
+int CountOf(uint32_t count) { return count > INT32_MAX ? INT32_MAX : static_cast<int>(count); }
+
+// The enumerations of the wire begin with "unspecified", ours do not.
+template <typename Wire, typename Value>
+Wire OneUp(Value value) {
+  return static_cast<Wire>(static_cast<int>(value) + 1);
+}
+template <typename Value>
+Value OneDown(int wire, Value last, Value otherwise) {
+  return wire >= 1 && wire - 1 <= static_cast<int>(last) ? static_cast<Value>(wire - 1) : otherwise;
+}
+
+}  // namespace
+
+bool IsFinal(OperationState state) { return state != OperationState::kPlanning && state != OperationState::kRunning; }
+
+void ToProto(const OperationProgress& value, v1::Operation* message) {
+  message->set_id(value.id);
+  message->set_group(value.group);
+  message->set_cause(OneUp<v1::OperationCause>(value.cause));
+  message->set_state(OneUp<v1::OperationState>(value.state));
+  message->set_policy(value.policy);
+  message->set_detail(value.detail);
+  message->set_started_unix_us(absl::ToUnixMicros(value.started));
+  message->set_changed_unix_us(absl::ToUnixMicros(value.changed));
+  message->set_num_layers(Count(value.num_layers));
+  message->set_num_layers_done(Count(value.num_layers_done));
+  message->set_num_waves(Count(value.num_waves));
+  message->set_num_moves(Count(value.num_moves));
+  message->set_num_moves_done(Count(value.num_moves_done));
+  message->set_num_moves_failed(Count(value.num_moves_failed));
+  message->set_num_corrupt(Count(value.num_corrupt));
+  message->set_bytes_done(value.bytes_done);
+  message->set_imbalance_before(value.imbalance_before);
+  message->set_imbalance_predicted(value.imbalance_predicted);
+}
+
+OperationProgress OperationOf(const v1::Operation& message) {
+  return {.id = message.id(),
+          .group = message.group(),
+          .cause = OneDown(message.cause(), Cause::kTakeover, Cause::kOperator),
+          .state = OneDown(message.state(), OperationState::kSuperseded, OperationState::kFailed),
+          .policy = message.policy(),
+          .detail = message.detail(),
+          .started = absl::FromUnixMicros(message.started_unix_us()),
+          .changed = absl::FromUnixMicros(message.changed_unix_us()),
+          .num_layers = CountOf(message.num_layers()),
+          .num_layers_done = CountOf(message.num_layers_done()),
+          .num_waves = CountOf(message.num_waves()),
+          .num_moves = CountOf(message.num_moves()),
+          .num_moves_done = CountOf(message.num_moves_done()),
+          .num_moves_failed = CountOf(message.num_moves_failed()),
+          .num_corrupt = CountOf(message.num_corrupt()),
+          .bytes_done = message.bytes_done(),
+          .imbalance_before = message.imbalance_before(),
+          .imbalance_predicted = message.imbalance_predicted()};
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Operations between the core's values and messages, for services and the store.
+//
+// Threads:   pure functions.
+#pragma once
+
+#include "controller/core/event.h"
+
+namespace evenkeel::v1 {
+class Operation;
+}  // namespace evenkeel::v1
+
+namespace evenkeel::controller {
+
+void ToProto(const OperationProgress& value, v1::Operation* message);
+
+// Of what ToProto wrote; unknown causes and states become kOperator and kFailed.
+OperationProgress OperationOf(const v1::Operation& message);
+
+// Nothing more will happen to it.
+bool IsFinal(OperationState state);
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Store: what a controller keeps beyond its life: the term, and operations. Slots and maps are not here: the
+// agents' inventories are the truth about them.
+//
+// Threads:   one; the controller's strand.
+// Errors:    kUnavailable another process holds the store; kResourceExhausted the disk is full;
+//            kPermissionDenied it is read-only; kDataLoss it is damaged; kFailedPrecondition it was written by
+//            a newer version. Messages name the store.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "controller/core/event.h"
+
+namespace evenkeel::controller {
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // 0 if none was saved.
+  virtual absl::StatusOr<uint32_t> LoadTerm() = 0;
+
+  // Durable on return: it survives the machine. A lower term than the saved one changes nothing.
+  virtual absl::Status SaveTerm(uint32_t term) = 0;
+
+  // Replaces the operation of this id. Survives the process; the newest may be lost with the machine.
+  virtual absl::Status SaveOperation(const OperationProgress& operation) = 0;
+
+  // Newest first by the time of their last change, as many as the store keeps.
+  virtual absl::StatusOr<std::vector<OperationProgress>> LoadOperations() = 0;
+};
+
+}  // namespace evenkeel::controller

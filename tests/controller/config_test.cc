@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/config.h"
+
+#include <fstream>
+#include <string>
+
+#include "catch2/catch.hpp"
+
+#include "proto/evenkeel/v1/config.pb.h"
+
+namespace evenkeel::controller {
+namespace {
+
+absl::StatusOr<ControllerSettings> SettingsFrom(const std::string& text) {
+  const absl::StatusOr<v1::ControllerConfig> config = ParseConfig(text, "test");
+  if (!config.ok()) return config.status();
+  return SettingsOf(*config);
+}
+
+std::string ErrorOf(const std::string& text) {
+  const absl::StatusOr<ControllerSettings> settings = SettingsFrom(text);
+  if (settings.ok()) return "accepted";
+  CHECK(settings.status().code() == absl::StatusCode::kInvalidArgument);
+  return std::string(settings.status().message());
+}
+
+TEST_CASE("an empty configuration gives the defaults", "[config]") {
+  const absl::StatusOr<ControllerSettings> settings = SettingsFrom("");
+  REQUIRE(settings.ok());
+  CHECK(settings->listen == "127.0.0.1:7400");
+  CHECK(settings->store.empty());
+  CHECK(settings->coordinator.defaults == GroupSettings());
+  CHECK(settings->coordinator.groups.empty());
+  CHECK(ErrorOf("{}") == "accepted");
+}
+
+TEST_CASE("text and JSON say the same, and groups go before defaults", "[config]") {
+  const auto text = SettingsFrom(R"(
+      listen: "0.0.0.0:1"
+      defaults { window_ms: 500 num_windows_for_shares: 2 agent { transport: "ucx" } }
+      groups { key: "chat" value { shares_enabled: false agent { bytes_per_second_max: 1000 } } })");
+  const auto json = SettingsFrom(R"({
+      "listen": "0.0.0.0:1",
+      "defaults": {"window_ms": 500, "num_windows_for_shares": 2, "agent": {"transport": "ucx"}},
+      "groups": {"chat": {"shares_enabled": false, "agent": {"bytes_per_second_max": 1000}}}})");
+  REQUIRE(text.ok());
+  REQUIRE(json.ok());
+  for (const auto& settings : {*text, *json}) {
+    CHECK(settings.listen == "0.0.0.0:1");
+    CHECK(settings.coordinator.defaults.window == absl::Milliseconds(500));
+    CHECK(settings.coordinator.defaults.shares_enabled);
+    REQUIRE(settings.coordinator.groups.size() == 1);
+    const auto& [name, chat] = settings.coordinator.groups[0];
+    CHECK(name == "chat");
+    CHECK_FALSE(chat.shares_enabled);
+    CHECK(chat.window == absl::Milliseconds(500));
+    CHECK(chat.num_windows_for_shares == 2);
+    CHECK(chat.agent.transport == "ucx");
+    CHECK(chat.agent.bytes_per_second_max == 1000);
+  }
+}
+
+TEST_CASE("an unknown field is refused by name", "[config]") {
+  CHECK(ErrorOf(R"({"defaults": {"window": 500}})").find("window") != std::string::npos);
+  CHECK(ErrorOf("\ndefaults { window: 500 }") ==
+        "configuration test: line 2, column 18: Message type \"evenkeel.v1.GroupConfig\" has no field named "
+        "\"window\". in 'defaults { window: 500 }'");
+}
+
+TEST_CASE("a value of the wrong type is refused with the field's name", "[config]") {
+  CHECK(ErrorOf("defaults {\n  window_ms: -5\n}").find("'window_ms: -5'") != std::string::npos);
+  CHECK(ErrorOf(R"({"defaults": {"window_ms": "soon"}})").find("window_ms") != std::string::npos);
+  CHECK(ErrorOf(R"({"defaults": {"window_ms": 5000000000}})").find("window_ms") != std::string::npos);
+  CHECK(ErrorOf("{").find("configuration test: ") == 0);
+}
+
+TEST_CASE("values out of range are refused by the path of the field", "[config]") {
+  CHECK(ErrorOf("defaults { window_ms: 0 }") == "defaults.window_ms is 0: 10 to 3600000 wanted");
+  CHECK(ErrorOf("groups { key: 'chat' value { window_ms: 9 } }") == "groups.chat.window_ms is 9: 10 to 3600000 wanted");
+  CHECK(ErrorOf("defaults { shares_min_gain: -0.1 }") == "defaults.shares_min_gain is -0.1: 0 to 1000 wanted");
+  CHECK(ErrorOf("defaults { placement_min_gain: nan }") == "defaults.placement_min_gain is nan: 0 to 1000 wanted");
+  CHECK(ErrorOf("defaults { agent { concurrent_moves_max: 0 } }") ==
+        "defaults.agent.concurrent_moves_max is 0: 1 to 1024 wanted");
+  CHECK(ErrorOf("defaults { link_bytes_per_second: 0 }").find("defaults.link_bytes_per_second is 0") == 0);
+  CHECK(ErrorOf("defaults { num_windows_kept: 30 }") ==
+        "defaults.num_windows_for_placement is 60: at most num_windows_kept, 30, wanted");
+  CHECK(ErrorOf("num_groups_max: 0") == "num_groups_max is 0: 1 to 65536 wanted");
+  CHECK(ErrorOf("listen_interval_ms: 600001") == "listen_interval_ms is 600001: 0 to 600000 wanted");
+  CHECK(ErrorOf("log_level: 'loud'").find("log_level: log level 'loud' is none of") == 0);
+  CHECK(ErrorOf("defaults { policy: 'magic' }").find("defaults.policy: ") == 0);
+}
+
+TEST_CASE("a listen address without host or port is refused", "[config]") {
+  for (const char* listen : {"localhost", ":7400", "host:", "host:x", "host:65536", "host:-1"}) {
+    CAPTURE(listen);
+    CHECK(ErrorOf(std::string("listen: '") + listen + "'") ==
+          std::string("listen is '") + listen + "': HOST:PORT wanted");
+  }
+  CHECK(ErrorOf("listen: '[::1]:0'") == "accepted");
+}
+
+TEST_CASE("flags go before the file, and a missing file is an error", "[config]") {
+  const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/config.json";
+  std::ofstream(path) << R"({"listen": "0.0.0.0:1", "store": "/a", "log_level": "debug"})";
+  const auto settings = LoadSettings({.config_path = path, .listen = "0.0.0.0:2", .store = "", .log_level = ""});
+  REQUIRE(settings.ok());
+  CHECK(settings->listen == "0.0.0.0:2");
+  CHECK(settings->store == "/a");
+  CHECK(settings->log_level == "debug");
+  const auto missing = LoadSettings({.config_path = path + ".not", .listen = "", .store = "", .log_level = ""});
+  CHECK(missing.status().code() == absl::StatusCode::kNotFound);
+  CHECK(missing.status().message() == "configuration " + path + ".not: cannot be read");
+}
+
+TEST_CASE("the effective configuration, read again, gives the same settings", "[config]") {
+  const auto settings = SettingsFrom(R"({"listen_interval_ms": 7,
+      "defaults": {"policy": "deepseek", "placement_horizon_ms": 86400000, "shares_min_gain": 0.125},
+      "groups": {"b": {"window_ms": 20}, "a": {"agent": {"scrub_interval_ms": 0}}}})");
+  REQUIRE(settings.ok());
+  const std::string effective = EffectiveConfig(*settings);
+  CHECK(effective.find('\n') == std::string::npos);
+  const auto again = SettingsFrom(effective);
+  REQUIRE(again.ok());
+  CHECK(again->coordinator.defaults == settings->coordinator.defaults);
+  CHECK(again->coordinator.groups == settings->coordinator.groups);
+  CHECK(again->coordinator.listen_interval == absl::Milliseconds(7));
+  CHECK(EffectiveConfig(*again) == effective);
+}
+
+}  // namespace
+}  // namespace evenkeel::controller

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/sqlite_store.h"
+
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include "catch2/catch.hpp"
+
+namespace evenkeel::controller {
+namespace {
+
+// A path that no other test case uses.
+std::string FreshPath(const std::string& name) {
+  const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/" + name;
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) unlink((path + suffix).c_str());
+  return path;
+}
+
+OperationProgress ExampleOperation(int i) {
+  return {.id = "op-" + std::to_string(i),
+          .group = "chat",
+          .cause = Cause::kTakeover,
+          .state = OperationState::kSuperseded,
+          .policy = "greedy",
+          .detail = "one sentence",
+          .started = absl::FromUnixMicros(1000 + i),
+          .changed = absl::FromUnixMicros(2000 + i),
+          .num_layers = 1,
+          .num_layers_done = 2,
+          .num_waves = 3,
+          .num_moves = 4,
+          .num_moves_done = 5,
+          .num_moves_failed = 6,
+          .num_corrupt = 7,
+          .bytes_done = uint64_t{1} << 40,
+          .imbalance_before = 1.5,
+          .imbalance_predicted = 1.25};
+}
+
+// Files of this process may not grow beyond `bytes`, as on a full disk, until the end of the scope.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST_CASE("a fresh store has no term and no operations", "[sqlite_store]") {
+  const auto store = SqliteStore::Open({.path = FreshPath("fresh.db")});
+  REQUIRE(store.ok());
+  CHECK(*(*store)->LoadTerm() == 0);
+  CHECK((*store)->LoadOperations()->empty());
+}
+
+TEST_CASE("terms and operations survive a reopening and a term never falls", "[sqlite_store]") {
+  const std::string path = FreshPath("survive.db");
+  {
+    const auto store = SqliteStore::Open({.path = path});
+    REQUIRE(store.ok());
+    CHECK((*store)->SaveTerm(0xFFFFFFFFu).ok());
+    CHECK((*store)->SaveTerm(5).ok());
+    CHECK((*store)->SaveOperation(ExampleOperation(1)).ok());
+    OperationProgress changed = ExampleOperation(2);
+    CHECK((*store)->SaveOperation(changed).ok());
+    changed.detail = "changed";
+    CHECK((*store)->SaveOperation(changed).ok());
+  }
+  const auto store = SqliteStore::Open({.path = path});
+  REQUIRE(store.ok());
+  CHECK(*(*store)->LoadTerm() == 0xFFFFFFFFu);
+  const auto operations = (*store)->LoadOperations();
+  REQUIRE(operations.ok());
+  REQUIRE(operations->size() == 2);
+  CHECK((*operations)[0].detail == "changed");
+  CHECK((*operations)[1] == ExampleOperation(1));
+}
+
+TEST_CASE("the term is in the file as soon as it is saved", "[sqlite_store]") {
+  const std::string path = FreshPath("durable.db");
+  auto store = SqliteStore::Open({.path = path});
+  REQUIRE(store.ok());
+  REQUIRE((*store)->SaveTerm(41).ok());
+  // As a killed process leaves it: the files copied while the store is open.
+  const std::string copy = FreshPath("durable-copy.db");
+  for (const char* suffix : {"", "-wal"}) {
+    std::ifstream from(path + suffix, std::ios::binary);
+    std::ofstream(copy + suffix, std::ios::binary) << from.rdbuf();
+  }
+  const auto successor = SqliteStore::Open({.path = copy});
+  REQUIRE(successor.ok());
+  CHECK(*(*successor)->LoadTerm() == 41);
+}
+
+TEST_CASE("only the newest operations are kept", "[sqlite_store]") {
+  const auto store = SqliteStore::Open({.path = "", .num_operations_kept = 10});
+  REQUIRE(store.ok());
+  for (int i = 0; i < 100; ++i) REQUIRE((*store)->SaveOperation(ExampleOperation(i)).ok());
+  const auto operations = (*store)->LoadOperations();
+  REQUIRE(operations.ok());
+  REQUIRE(operations->size() == 10);
+  CHECK(operations->front() == ExampleOperation(99));
+  CHECK(operations->back() == ExampleOperation(90));
+}
+
+TEST_CASE("a store that another process holds is refused", "[sqlite_store]") {
+  const std::string path = FreshPath("held.db");
+  const auto first = SqliteStore::Open({.path = path});
+  REQUIRE(first.ok());
+  const auto second = SqliteStore::Open({.path = path});
+  CHECK(second.status().code() == absl::StatusCode::kUnavailable);
+  CHECK(second.status().message().find("does another controller use it?") != absl::string_view::npos);
+}
+
+TEST_CASE("what is no store is refused and left alone", "[sqlite_store]") {
+  const std::string path = FreshPath("text.db");
+  std::ofstream(path) << std::string(4096, 'x');
+  const auto store = SqliteStore::Open({.path = path});
+  CHECK(store.status().code() == absl::StatusCode::kDataLoss);
+  CHECK(store.status().message().find(path) != absl::string_view::npos);
+  struct stat after;
+  REQUIRE(stat(path.c_str(), &after) == 0);
+  CHECK(after.st_size == 4096);
+}
+
+TEST_CASE("a store of a newer version is refused", "[sqlite_store]") {
+  const std::string path = FreshPath("newer.db");
+  sqlite3* db = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &db) == SQLITE_OK);
+  REQUIRE(sqlite3_exec(db, "PRAGMA user_version=2", nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(db);
+  const auto store = SqliteStore::Open({.path = path});
+  CHECK(store.status().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(store.status().message() == "store " + path + ": it is of version 2, this program knows up to 1");
+}
+
+TEST_CASE("a folder that does not exist is an error with the path", "[sqlite_store]") {
+  const auto store = SqliteStore::Open({.path = FreshPath("none/store.db")});
+  CHECK(store.status().code() == absl::StatusCode::kPermissionDenied);
+  CHECK(store.status().message().find("none/store.db") != absl::string_view::npos);
+}
+
+TEST_CASE("a full disk stops the opening", "[sqlite_store]") {
+  const std::string path = FreshPath("full-open.db");
+  const FullDisk disk(1024);
+  const auto store = SqliteStore::Open({.path = path});
+  INFO(store.status().ToString());
+  CHECK(store.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(store.status().message().find("is there space left on the device?") != absl::string_view::npos);
+}
+
+TEST_CASE("a disk that fills up fails each save clearly and loses nothing saved before", "[sqlite_store]") {
+  const std::string path = FreshPath("full-later.db");
+  const auto store = SqliteStore::Open({.path = path});
+  REQUIRE(store.ok());
+  REQUIRE((*store)->SaveTerm(3).ok());
+  {
+    const FullDisk disk(64 << 10);
+    absl::Status status;
+    int num_saved = 0;
+    for (; status.ok() && num_saved < 10000; ++num_saved) status = (*store)->SaveOperation(ExampleOperation(num_saved));
+    CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+  }
+  {
+    const FullDisk disk(1024);
+    CHECK((*store)->SaveTerm(4).code() == absl::StatusCode::kResourceExhausted);
+    CHECK(*(*store)->LoadTerm() == 3);
+  }
+  // Space again: it goes on.
+  CHECK((*store)->SaveTerm(4).ok());
+  CHECK(*(*store)->LoadTerm() == 4);
+  CHECK((*store)->SaveOperation(ExampleOperation(0)).ok());
+}
+
+}  // namespace
+}  // namespace evenkeel::controller
