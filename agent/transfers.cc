@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/transfers.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace evenkeel::agent {
+
+Transfers::Transfers(runtime::Strand& strand, const engine::AgentRegion& region,
+                     std::vector<std::unique_ptr<Transport>> transports, Deliver deliver)
+    : strand_(strand),
+      region_(region),
+      transports_(std::move(transports)),
+      deliver_(std::move(deliver)),
+      fingerprints_({.name = "fingerprints"}) {}
+
+Transfers::~Transfers() { Stop(); }
+
+void Transfers::Stop() {
+  for (const auto& transport : transports_) transport->Close();
+  fingerprints_.Stop();
+}
+
+Transport* Transfers::Choose(const StartTransfer& effect) const {
+  Transport* best = nullptr;
+  int best_cost = 0;
+  for (const auto& transport : transports_) {
+    if (!effect.transport.empty() && transport->name() != effect.transport) continue;
+    const int cost = transport->CostFrom(effect.source.endpoint);
+    if (cost < 0 || (best != nullptr && cost >= best_cost)) continue;
+    best = transport.get();
+    best_cost = cost;
+  }
+  return best;
+}
+
+void Transfers::Start(const StartTransfer& effect) {
+  const uint64_t transfer_id = ++num_started_;
+  TransferEnded refused;
+  refused.move_id = effect.move_id;
+  refused.attempt = effect.attempt;
+  Transport* transport = Choose(effect);
+  if (transport == nullptr) {
+    refused.status = absl::FailedPreconditionError(absl::StrCat("read from rank ", effect.source.member.rank.value(),
+                                                                " by ", effect.source.endpoint.transport,
+                                                                ": no transport of this agent can"));
+    return Answer(transfer_id, std::move(refused));
+  }
+  TransferRequest request;
+  request.transfer_id = transfer_id;
+  request.layer = effect.layer;
+  request.source_local_slot = region_.group().shape.LocalSlot(effect.source.slot);
+  request.source = effect.source;
+  request.destination = region_.SlotBytes(effect.layer, effect.slot);
+  request.deadline = effect.deadline;
+  request.bytes_per_second_max = effect.bytes_per_second_max;
+  running_[transfer_id] = {effect.move_id, effect.attempt, effect.deadline, transport};
+  const absl::Status started =
+      transport->Start(std::move(request), [this, effect](const TransferResult& result) { Complete(effect, result); });
+  if (started.ok()) return;
+  refused.status = started;
+  Answer(transfer_id, std::move(refused));
+}
+
+void Transfers::Complete(const StartTransfer& effect, const TransferResult& result) {
+  TransferEnded ended;
+  ended.move_id = effect.move_id;
+  ended.attempt = effect.attempt;
+  ended.status = result.status;
+  ended.bytes = result.bytes;
+  if (!result.status.ok()) return Answer(result.transfer_id, std::move(ended));
+  const absl::Status posted = fingerprints_.PostEssential([this, effect, id = result.transfer_id, ended]() mutable {
+    ended.fingerprint = region_.FingerprintSlot(effect.layer, effect.slot);
+    Answer(id, std::move(ended));
+  });
+  static_cast<void>(posted);  // refused only while the agent ends
+}
+
+void Transfers::Answer(uint64_t transfer_id, TransferEnded ended) {
+  const absl::Status posted = strand_.PostEssential([this, transfer_id, ended = std::move(ended)]() mutable {
+    strand_.AssertHeld();
+    running_.erase(transfer_id);
+    deliver_(std::move(ended));
+  });
+  static_cast<void>(posted);  // refused only while the agent ends
+}
+
+void Transfers::Cancel(const CancelTransfer& effect) {
+  for (const auto& [id, transfer] : running_) {
+    if (transfer.move_id == effect.move_id && transfer.attempt == effect.attempt) return transfer.transport->Cancel(id);
+  }
+}
+
+void Transfers::Fingerprint(const FingerprintSlot& effect) {
+  const absl::Status posted = fingerprints_.PostEssential([this, effect] {
+    SlotFingerprinted answer;
+    answer.layer = effect.layer;
+    answer.slot = effect.slot;
+    answer.generation = effect.generation;
+    answer.fingerprint = region_.FingerprintSlot(effect.layer, effect.slot);
+    const absl::Status answered = strand_.PostEssential([this, answer] { deliver_(answer); });
+    static_cast<void>(answered);  // refused only while the agent ends
+  });
+  static_cast<void>(posted);
+}
+
+void Transfers::Forget(const Member& member) {
+  for (const auto& transport : transports_) transport->Forget(member);
+}
+
+absl::Time Transfers::OldestDeadline() const {
+  absl::Time oldest = absl::InfiniteFuture();
+  for (const auto& [id, transfer] : running_) oldest = std::min(oldest, transfer.deadline);
+  return oldest;
+}
+
+}  // namespace evenkeel::agent
