@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/reference/engine.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+
+#include "algos/base/status_macros.h"
+#include "engine/evenkeel.h"
+#include "engine/reference/config.h"
+#include "engine/reference/corpus.h"
+#include "engine/reference/exchange_client.h"
+#include "engine/reference/exchange_server.h"
+#include "engine/reference/expert.h"
+#include "engine/reference/failure.h"
+#include "engine/reference/model.h"
+#include "engine/reference/parallel_experts.h"
+#include "engine/reference/peer_service.h"
+#include "engine/reference/safetensors.h"
+#include "engine/reference/serving.h"
+#include "engine/reference/slots.h"
+#include "engine/reference/status.h"
+
+namespace evenkeel::engine {
+namespace {
+
+constexpr absl::Duration kStatusPeriod = absl::Milliseconds(250);
+constexpr absl::Duration kGreetPeriod = absl::Milliseconds(20);
+constexpr absl::Duration kByeDeadline = absl::Seconds(1);  // how long peers that go on are served at the end
+constexpr int kLanesMax = 16;
+
+absl::Status Invalid(absl::string_view what) { return absl::InvalidArgumentError(what); }
+
+absl::Status CheckOptions(const EngineOptions& o, const ModelConfig& config) {
+  const int slots = SlotsPerRank(o, config.num_experts);
+  if (o.run_dir.empty()) return Invalid("--run_dir is needed");
+  if (o.group.empty() || o.group.size() > 63) return Invalid("--group: 1 to 63 characters");
+  if (o.num_ranks < 1 || o.num_ranks > 4096) return Invalid(absl::StrCat("--ranks is ", o.num_ranks));
+  if (o.rank < 0 || o.rank >= o.num_ranks) return Invalid(absl::StrCat("--rank ", o.rank, " of ", o.num_ranks));
+  if (slots < 1 || slots > 1024 || slots * o.num_ranks < config.num_experts) {
+    return Invalid(
+        absl::StrCat(slots, " slots on each of ", o.num_ranks, " ranks for ", config.num_experts, " experts"));
+  }
+  if (o.num_lanes < 1 || o.num_lanes > kLanesMax) return Invalid(absl::StrCat("--lanes: 1 to ", kLanesMax));
+  if (o.batch < 1 || o.batch > 4096) return Invalid("--batch: 1 to 4096");
+  if (o.rows_per_step_max < 1 || o.rows_per_step_max > 4096) return Invalid("--rows_per_step_max: 1 to 4096");
+  if (o.prompt_bytes < 1 || o.decode_bytes < 1 || o.prompt_bytes + o.decode_bytes - 1 > config.num_positions_max) {
+    return Invalid(absl::StrCat("--prompt_bytes and --decode_bytes: at least 1 each, ", config.num_positions_max + 1,
+                                " together"));
+  }
+  if (o.check != "full" && o.check != "sample" && o.check != "off") return Invalid("--check: full, sample or off");
+  if (!(o.check_fraction >= 0 && o.check_fraction <= 1)) return Invalid("--check_fraction: 0 to 1");
+  if (o.fail_after_steps < 0) return Invalid("--fail_after_steps: 0 or more");
+  return absl::OkStatus();
+}
+
+// One rank: everything it has, in the order in which it is made.
+class Engine {
+ public:
+  Engine(const EngineOptions& options, const ModelConfig& config, Failure::Kind failure)
+      : options_(options),
+        config_(config),
+        slots_per_rank_(SlotsPerRank(options, config.num_experts)),
+        failure_(failure, static_cast<uint64_t>(options.fail_after_steps)) {}
+  ~Engine();
+
+  absl::Status Load();
+  absl::Status Serve();
+
+ private:
+  struct Lane {
+    std::unique_ptr<ExchangeClient> client;
+    std::unique_ptr<ParallelExperts> experts;
+    std::optional<DenseExperts> plain;
+    std::unique_ptr<Serving> serving;
+    std::thread thread;
+    absl::Status status;  // of the thread, once joined
+  };
+
+  absl::Status MakeRegion(const Safetensors& file);
+  void MakeLane(int index);
+  void StartService();
+  absl::Status MeetPeers();
+  absl::Status AwaitFirstMap();
+  void RunService();
+  void AwaitEnd();
+  void TellStatus();
+  void End();
+  absl::Status Verdict() const;
+  int WaitForSignal(absl::Duration timeout) const;
+
+  const EngineOptions options_;
+  const ModelConfig config_;
+  const int slots_per_rank_;
+  Failure failure_;
+  Counters counters_;
+  absl::Notification stop_;          // of lanes
+  absl::Notification stop_service_;  // afterwards
+  evenkeel_region* region_ = nullptr;
+  std::optional<Model> model_;
+  std::optional<DenseExperts> plain_;
+  std::optional<Corpus> corpus_;
+  std::optional<Mix> mix_;
+  std::unique_ptr<Slots> slots_;
+  std::optional<RunDirectory> directory_;
+  Greeting greeting_;
+  std::unique_ptr<PeerService> service_;
+  std::unique_ptr<ExchangeServer> server_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::thread service_thread_;
+};
+
+Engine::~Engine() {
+  End();
+  lanes_.clear();
+  server_.reset();
+  if (region_ != nullptr) evenkeel_destroy(region_);
+}
+
+absl::Status Engine::Load() {
+  EVENKEEL_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::ReadFile(options_.model_dir + "/model.safetensors"));
+  EVENKEEL_ASSIGN_OR_RETURN(model_, Model::Load(file, config_));
+  EVENKEEL_ASSIGN_OR_RETURN(corpus_, Corpus::Load(options_.model_dir + "/prompts"));
+  EVENKEEL_RETURN_IF_ERROR(corpus_->Check(options_.prompt_bytes));
+  EVENKEEL_ASSIGN_OR_RETURN(mix_, Mix::Parse(options_.mix, corpus_->domains()));
+  if (options_.check != "off") {
+    EVENKEEL_ASSIGN_OR_RETURN(plain_, DenseExperts::Load(file, config_));
+  }
+  EVENKEEL_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(options_.run_dir));
+  EVENKEEL_RETURN_IF_ERROR(MakeRegion(file));
+  greeting_ = {.incarnation = evenkeel_incarnation(region_),
+               .epoch = 0,
+               .weights_version = file.digest(),
+               .rank = options_.rank,
+               .num_ranks = options_.num_ranks,
+               .num_layers = config_.num_layers,
+               .num_experts = config_.num_experts,
+               .slots_per_rank = slots_per_rank_,
+               .hidden_size = config_.hidden_size};
+  std::snprintf(greeting_.group, sizeof(greeting_.group), "%s", options_.group.c_str());
+  service_ = std::make_unique<PeerService>(region_, options_.num_lanes, slots_.get(), config_, &failure_, &counters_);
+  EVENKEEL_ASSIGN_OR_RETURN(
+      server_, ExchangeServer::Create(*directory_, greeting_,
+                                      [this](const auto& request, float* y) { return service_->Serve(request, y); }));
+  for (int i = 0; i < options_.num_lanes; ++i) MakeLane(i);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::MakeRegion(const Safetensors& file) {
+  const evenkeel_options region_options = {
+      .abi_version = EVENKEEL_ABI_VERSION,
+      .directory = options_.region_dir.c_str(),
+      .group = options_.group.c_str(),
+      .model = config_.model_type.c_str(),
+      .weights_version = file.digest(),
+      .rank = options_.rank,
+      .num_ranks = options_.num_ranks,
+      .num_nodes = 1,
+      .num_layers = config_.num_layers,
+      .num_experts = config_.num_experts,
+      .slots_per_rank = slots_per_rank_,
+      .num_lanes = options_.num_lanes,
+      .num_counting_threads = options_.num_lanes + 1,
+      .count_place = EVENKEEL_COUNT_AFTER_DISPATCH,
+      .routing = EVENKEEL_ROUTING_SENDER,
+      .weights_bytes = Slots::WeightsBytes(config_, slots_per_rank_),
+  };
+  evenkeel_error error = {};
+  if (evenkeel_create(&region_options, &region_, &error) != EVENKEEL_OK) {
+    region_ = nullptr;
+    return absl::FailedPreconditionError(absl::StrCat("make a region: ", error.message));
+  }
+  EVENKEEL_ASSIGN_OR_RETURN(slots_, Slots::Create(region_, config_, slots_per_rank_, file.digest()));
+  for (int layer = 0; layer < config_.num_layers; ++layer) {
+    for (int slot = 0; slot < slots_per_rank_; ++slot) {
+      const int expert = evenkeel_initial_expert(region_, layer, slot);
+      if (expert < 0) continue;
+      EVENKEEL_ASSIGN_OR_RETURN(const ExpertTensors tensors, LoadExpert(file, config_, layer, expert));
+      slots_->Fill(layer, slot, expert, tensors);
+    }
+  }
+  if (evenkeel_ready(region_, &error) != EVENKEEL_OK) {
+    return absl::InternalError(absl::StrCat("make the region ready: ", error.message));
+  }
+  return absl::OkStatus();
+}
+
+void Engine::MakeLane(int index) {
+  auto lane = std::make_unique<Lane>();
+  lane->client = std::make_unique<ExchangeClient>(*directory_, greeting_);
+  lane->experts =
+      std::make_unique<ParallelExperts>(ParallelExperts::Options{.rank = options_.rank,
+                                                                 .num_ranks = options_.num_ranks,
+                                                                 .slots_per_rank = slots_per_rank_,
+                                                                 .lane = index,
+                                                                 .answer_deadline = options_.answer_deadline},
+                                        ParallelExperts::Parts{.region = region_,
+                                                               .slots = slots_.get(),
+                                                               .client = lane->client.get(),
+                                                               .failure = &failure_,
+                                                               .counters = &counters_,
+                                                               .stop = &stop_},
+                                        config_);
+  lane->plain = plain_;
+  lane->serving = std::make_unique<Serving>(
+      Serving::Options{.lane = index,
+                       .batch = options_.batch,
+                       .prompt_bytes = options_.prompt_bytes,
+                       .decode_bytes = options_.decode_bytes,
+                       .rows_per_step_max = options_.rows_per_step_max,
+                       .check_fraction = options_.check == "full" ? 1.0 : options_.check_fraction,
+                       .tokens_per_second_max = options_.tokens_per_second_max,
+                       .drop_after = options_.drop_after,
+                       .seed = options_.seed * 1000003 + static_cast<uint64_t>(options_.rank * kLanesMax + index)},
+      Serving::Parts{.region = region_,
+                     .model = &*model_,
+                     .plain = lane->plain ? &*lane->plain : nullptr,
+                     .experts = lane->experts.get(),
+                     .corpus = &*corpus_,
+                     .mix = &*mix_,
+                     .failure = &failure_,
+                     .counters = &counters_,
+                     .stop = &stop_});
+  lanes_.push_back(std::move(lane));
+}
+
+void Engine::RunService() {
+  while (!stop_service_.HasBeenNotified()) {
+    server_->Poll(kStatusPeriod);
+    server_->SetEpoch(counters_.epoch);
+    if (failure_.Take() == Failure::Kind::kCut) server_->Cut();
+  }
+}
+
+void Engine::StartService() {
+  service_thread_ = std::thread([this] { RunService(); });
+}
+
+// Until every peer has greeted, or one that has left the default placement shows that the group is under way.
+absl::Status Engine::MeetPeers() {
+  ExchangeClient& client = *lanes_.front()->client;
+  const absl::Time deadline = absl::Now() + options_.startup_deadline;
+  for (;;) {
+    const absl::Time now = absl::Now();
+    const std::vector<int> missing = client.Greet(now);
+    for (int rank = 0; rank < options_.num_ranks; ++rank) {
+      if (!client.enmity(rank).empty()) {
+        return absl::FailedPreconditionError(absl::StrCat("cannot work with rank ", rank, ": ", client.enmity(rank)));
+      }
+      if (client.epoch_of(rank) != 0) return AwaitFirstMap();
+    }
+    if (missing.empty()) break;
+    if (now > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat("no engine in ", options_.run_dir, " for rank ",
+                                                      absl::StrJoin(missing, ", "), " of ", options_.num_ranks));
+    }
+    TellStatus();
+    if (WaitForSignal(kGreetPeriod) != 0) return absl::CancelledError("stopped while starting");
+  }
+  service_->Admit(PeerService::From(0));
+  return absl::OkStatus();
+}
+
+// A group under way is joined by its maps alone (protocol, rules 4 and 14).
+absl::Status Engine::AwaitFirstMap() {
+  service_->Admit(PeerService::kNone);
+  counters_.state = EngineState::kOutside;
+  for (;;) {
+    const int64_t ticket = evenkeel_begin_step(region_, 0, EVENKEEL_PHASE_OTHER, EVENKEEL_DUMMY);
+    if (ticket <= 0) return absl::InternalError(absl::StrCat("begin_step: status ", ticket));
+    const uint64_t epoch = evenkeel_epoch(region_, 0);
+    evenkeel_end_step(region_, 0, ticket);
+    evenkeel_set_idle(region_, 0);
+    if (epoch != 0) {
+      counters_.epoch = epoch;
+      service_->Admit(PeerService::From(epoch));
+      return absl::OkStatus();
+    }
+    TellStatus();
+    if (WaitForSignal(kStatusPeriod) != 0) return absl::CancelledError("stopped while waiting for a first map");
+  }
+}
+
+absl::Status Engine::Serve() {
+  StartService();
+  const absl::Status met = MeetPeers();
+  if (absl::IsCancelled(met)) return absl::OkStatus();  // told to end before it began
+  EVENKEEL_RETURN_IF_ERROR(met);
+  counters_.state = EngineState::kServing;
+  for (auto& lane : lanes_) {
+    lane->thread = std::thread([&lane = *lane] { lane.status = lane.serving->Run(); });
+  }
+  AwaitEnd();
+  counters_.state = EngineState::kStopping;
+  End();
+  counters_.state = EngineState::kEnded;
+  TellStatus();
+  return Verdict();
+}
+
+// The signal that arrived within `timeout`, or 0.
+int Engine::WaitForSignal(absl::Duration timeout) const {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  const timespec limit = absl::ToTimespec(std::max(timeout, absl::ZeroDuration()));
+  return std::max(0, sigtimedwait(&signals, nullptr, &limit));
+}
+
+void Engine::AwaitEnd() {
+  const absl::Time end =
+      options_.run_time > absl::ZeroDuration() ? absl::Now() + options_.run_time : absl::InfiniteFuture();
+  for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
+    TellStatus();
+    if (WaitForSignal(std::min(kStatusPeriod, end - now)) != 0) return;
+  }
+}
+
+void Engine::TellStatus() {
+  uint64_t resent = 0;
+  for (const auto& lane : lanes_) resent += lane->client->num_resent();
+  counters_.resent_requests = resent;
+  const absl::Status status = WriteStatus(options_.run_dir, {options_.rank, greeting_.incarnation}, counters_,
+                                          evenkeel_num_calls_waited(region_));
+  if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+}
+
+// Lanes finish their steps; then peers are told, and served until they have said the same or for a moment.
+void Engine::End() {
+  if (!stop_.HasBeenNotified()) stop_.Notify();
+  for (auto& lane : lanes_) {
+    if (lane->thread.joinable()) lane->thread.join();
+  }
+  if (!service_thread_.joinable()) return;
+  for (auto& lane : lanes_) lane->client->SayBye();
+  const absl::Time deadline = absl::Now() + kByeDeadline;
+  while (server_->num_peers_present() > 0 && absl::Now() < deadline) WaitForSignal(kGreetPeriod);
+  stop_service_.Notify();
+  server_->Wake();
+  service_thread_.join();
+}
+
+absl::Status Engine::Verdict() const {
+  for (const auto& lane : lanes_) EVENKEEL_RETURN_IF_ERROR(lane->status);
+  if (counters_.mismatched_tokens > 0 || counters_.stale_slot_uses > 0) {
+    return absl::DataLossError(absl::StrCat(counters_.mismatched_tokens.load(), " of ", counters_.checked_tokens.load(),
+                                            " checked tokens mismatched, ", counters_.stale_slot_uses.load(),
+                                            " stale slot uses"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int SlotsPerRank(const EngineOptions& options, int num_experts) {
+  if (options.slots_per_rank != 0 || options.num_ranks < 1) return options.slots_per_rank;
+  const int redundant = options.num_redundant < 0 ? options.num_ranks : options.num_redundant;
+  return (num_experts + redundant + options.num_ranks - 1) / options.num_ranks;
+}
+
+absl::Status RunEngine(const EngineOptions& options) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  EVENKEEL_ASSIGN_OR_RETURN(const ModelConfig config, ReadConfig(options.model_dir + "/config.json"));
+  EVENKEEL_RETURN_IF_ERROR(CheckOptions(options, config));
+  Failure::Kind failure = Failure::Kind::kNone;
+  if (!options.fail_as.empty()) {
+    EVENKEEL_ASSIGN_OR_RETURN(failure, Failure::Parse(options.fail_as));
+  }
+  Engine engine(options, config, failure);
+  EVENKEEL_RETURN_IF_ERROR(engine.Load());
+  return engine.Serve();
+}
+
+}  // namespace evenkeel::engine

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/reference/exchange_server.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace evenkeel::engine {
+
+absl::StatusOr<std::unique_ptr<ExchangeServer>> ExchangeServer::Create(const RunDirectory& directory,
+                                                                       const Greeting& self, Serve serve) {
+  const absl::StatusOr<int> listener = directory.Listen(self.rank);
+  if (!listener.ok()) return listener.status();
+  const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake < 0) {
+    close(*listener);
+    unlink(directory.SocketPath(self.rank).c_str());
+    return absl::ResourceExhaustedError(absl::StrCat("make an event: ", std::strerror(errno)));
+  }
+  return std::unique_ptr<ExchangeServer>(new ExchangeServer(directory, self, std::move(serve), *listener, wake));
+}
+
+ExchangeServer::ExchangeServer(const RunDirectory& directory, const Greeting& self, Serve serve, int listener, int wake)
+    : directory_(directory), self_(self), serve_(std::move(serve)), listener_(listener), wake_(wake) {}
+
+ExchangeServer::~ExchangeServer() {
+  Cut();
+  close(wake_);
+}
+
+void ExchangeServer::Cut() {
+  if (listener_ < 0) return;
+  unlink(directory_.SocketPath(self_.rank).c_str());
+  close(listener_);
+  listener_ = -1;
+  peers_.clear();
+  num_peers_present_ = 0;
+}
+
+void ExchangeServer::Wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t count = write(wake_, &one, sizeof(one));
+}
+
+void ExchangeServer::Poll(absl::Duration timeout) {
+  std::vector<pollfd> fds = {{wake_, POLLIN, 0}, {listener_, POLLIN, 0}};
+  std::vector<Peer*> polled;
+  for (Peer& peer : peers_) {
+    const short events = peer.connection.has_unsent() ? POLLIN | POLLOUT : POLLIN;
+    fds.push_back({peer.connection.fd(), events, 0});
+    polled.push_back(&peer);
+  }
+  if (poll(fds.data(), fds.size(), static_cast<int>(absl::ToInt64Milliseconds(timeout))) <= 0) return;
+  if (fds[0].revents != 0) {
+    uint64_t count;
+    [[maybe_unused]] const ssize_t bytes = read(wake_, &count, sizeof(count));
+  }
+  if (fds[1].revents != 0) Accept();
+  for (size_t i = 0; i < polled.size(); ++i) {
+    if ((fds[i + 2].revents & POLLOUT) != 0) polled[i]->connection.Flush();
+    if ((fds[i + 2].revents & (POLLIN | POLLHUP | POLLERR)) != 0) Handle(*polled[i]);
+    if (listener_ < 0) return;  // a request made us cut the connections
+  }
+  peers_.remove_if([](const Peer& peer) { return !peer.connection.open(); });
+  std::vector<bool> present(static_cast<size_t>(self_.num_ranks));
+  for (const Peer& peer : peers_) {
+    if (peer.greeted && !peer.said_bye) present[static_cast<size_t>(peer.greeting.rank)] = true;
+  }
+  int num_present = 0;
+  for (const bool is_present : present) num_present += is_present ? 1 : 0;
+  num_peers_present_ = num_present;
+}
+
+void ExchangeServer::Accept() {
+  for (;;) {
+    const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return;
+    peers_.emplace_back().connection = Connection(fd);
+  }
+}
+
+void ExchangeServer::Handle(Peer& peer) {
+  peer.connection.ReadAvailable();
+  while (const std::optional<Message> message = peer.connection.Next()) {
+    if (!peer.greeted) {
+      Greet(peer, *message);
+    } else if (message->header.kind == MessageKind::kRequest) {
+      Answer(peer, *message);
+    } else if (message->header.kind == MessageKind::kBye) {
+      peer.said_bye = true;
+    } else {
+      peer.connection.Close("a message out of turn");
+    }
+    if (listener_ < 0) return;
+  }
+}
+
+void ExchangeServer::Greet(Peer& peer, const Message& message) {
+  absl::Status status = absl::InvalidArgumentError("expected a greeting first");
+  if (message.header.kind == MessageKind::kHello) {
+    const absl::StatusOr<Greeting> greeting = ParseGreeting(message);
+    status = greeting.status();
+    if (greeting.ok()) {
+      status = CheckPeer(self_, *greeting);
+      peer.greeting = *greeting;
+    }
+  }
+  if (!status.ok()) {
+    peer.connection.SendText({.kind = MessageKind::kRefused}, std::string(status.message()));
+    return peer.connection.Close("refused");
+  }
+  peer.greeted = true;
+  Greeting self = self_;
+  self.epoch = epoch_.load();
+  const std::span<const std::byte> part = BytesOf(self);
+  peer.connection.Send({.kind = MessageKind::kWelcome}, {&part, 1});
+}
+
+void ExchangeServer::Answer(Peer& peer, const Message& message) {
+  const MessageHeader& header = message.header;
+  MessageHeader reply{
+      .kind = MessageKind::kAnswer, .serial = header.serial, .ticket = header.ticket, .layer = header.layer};
+  const absl::StatusOr<std::vector<SlotGroup>> groups = ParseGroups(message, self_.hidden_size);
+  if (!groups.ok()) return peer.connection.Close(std::string(groups.status().message()));
+  // The rows stay where they are while the connection is looked at again.
+  const auto given_up = [&peer] {
+    char byte;
+    const ssize_t count = recv(peer.connection.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+  };
+  Request request{.peer = peer.greeting,
+                  .ticket = header.ticket,
+                  .epoch = header.epoch,
+                  .layer = header.layer,
+                  .groups = *groups,
+                  .x = nullptr,
+                  .num_rows = 0,
+                  .given_up = given_up};
+  request.x = reinterpret_cast<const float*>(message.payload.data() + groups->size() * sizeof(SlotGroup));
+  for (const SlotGroup& group : *groups) request.num_rows += group.num_rows;
+  const size_t values = static_cast<size_t>(request.num_rows) * static_cast<size_t>(self_.hidden_size);
+  results_.resize(values);
+  absl::Status status = header.target_incarnation == self_.incarnation
+                            ? serve_(request, results_.data())
+                            : absl::FailedPreconditionError("another incarnation was meant");
+  if (listener_ < 0 || status.code() == absl::StatusCode::kCancelled) return;
+  if (!status.ok()) {
+    reply.kind = MessageKind::kRefused;
+    return peer.connection.SendText(reply, std::string(status.message()));
+  }
+  const std::span<const std::byte> part = std::as_bytes(std::span<const float>(results_));
+  peer.connection.Send(reply, {&part, 1});
+}
+
+}  // namespace evenkeel::engine

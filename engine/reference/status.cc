@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/reference/status.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+namespace evenkeel::engine {
+namespace {
+
+constexpr double kBucketsPerOctave = 8;
+
+const char* NameOf(EngineState state) {
+  switch (state) {
+    case EngineState::kStarting:
+      return "starting";
+    case EngineState::kOutside:
+      return "outside";
+    case EngineState::kServing:
+      return "serving";
+    case EngineState::kStopping:
+      return "stopping";
+    case EngineState::kEnded:
+      return "ended";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+void DurationHistogram::Add(absl::Duration duration) {
+  const double us = std::max(1.0, absl::ToDoubleMicroseconds(duration));
+  const int bucket = std::min(kBuckets - 1, static_cast<int>(std::log2(us) * kBucketsPerOctave));
+  counts_[static_cast<size_t>(bucket)].fetch_add(1, std::memory_order_relaxed);
+}
+
+double DurationHistogram::PercentileMs(double fraction) const {
+  uint64_t total = 0;
+  for (const auto& count : counts_) total += count.load(std::memory_order_relaxed);
+  const double wanted = fraction * static_cast<double>(total);
+  uint64_t seen = 0;
+  for (int bucket = 0; bucket < kBuckets; ++bucket) {
+    seen += counts_[static_cast<size_t>(bucket)].load(std::memory_order_relaxed);
+    if (seen > 0 && static_cast<double>(seen) >= wanted) return std::exp2((bucket + 1) / kBucketsPerOctave) / 1000;
+  }
+  return 0;
+}
+
+absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& identity, const Counters& counters,
+                         uint64_t num_calls_waited) {
+  const uint64_t epoch = counters.epoch;
+  const nlohmann::ordered_json status = {
+      {"rank", identity.rank},
+      {"pid", getpid()},
+      {"incarnation", identity.incarnation},
+      {"state", NameOf(counters.state)},
+      {"epoch", absl::StrCat(epoch >> 32, ".", epoch & 0xFFFFFFFFu)},
+      {"steps", counters.steps.load()},
+      {"tokens", counters.tokens.load()},
+      {"sequences", counters.sequences.load()},
+      {"checked_tokens", counters.checked_tokens.load()},
+      {"mismatched_tokens", counters.mismatched_tokens.load()},
+      {"stale_slot_uses", counters.stale_slot_uses.load()},
+      {"calls_that_waited", num_calls_waited},
+      {"dropped_tokens", counters.dropped_tokens.load()},
+      {"served_rows", counters.served_rows.load()},
+      {"rerouted_copies", counters.rerouted_copies.load()},
+      {"refused_requests", counters.refused_requests.load()},
+      {"resent_requests", counters.resent_requests.load()},
+      {"aborted_steps", counters.aborted_steps.load()},
+      {"waiting_for", counters.waiting_for.load()},
+      {"step_ms_p50", counters.step_time.PercentileMs(0.5)},
+      {"step_ms_p99", counters.step_time.PercentileMs(0.99)},
+  };
+  const std::string path = absl::StrCat(run_dir, "/engine-", identity.rank, ".json"), fresh = path + ".new";
+  std::ofstream file(fresh, std::ios::trunc);
+  file << status.dump() << '\n';
+  file.close();
+  if (!file || std::rename(fresh.c_str(), path.c_str()) != 0) {
+    return absl::UnavailableError(absl::StrCat("write ", path, ": ", std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace evenkeel::engine
