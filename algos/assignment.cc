@@ -27,13 +27,30 @@ std::span<const uint32_t> Assigner::Solve(std::span<const int32_t> values, size_
 
 // Costs are negated values; prices keep cost - row_price - column_price at 0 or above, and at 0 where assigned.
 void Assigner::SolveExactly(std::span<const int32_t> values, size_t n) {
-  row_price_.assign(n, 0);
   column_price_.assign(n + 1, 0);
   row_of_column_.assign(n + 1, static_cast<uint32_t>(n));
-  for (size_t row = 0; row < n; ++row) AddRow(values, n, row);
+  row_price_.resize(n);
+  late_rows_.clear();
+  for (size_t row = 0; row < n; ++row) {
+    if (!TakeBestColumn(values, n, row)) late_rows_.push_back(static_cast<uint32_t>(row));
+  }
+  for (uint32_t row : late_rows_) AddRow(values, n, row);
   for (size_t column = 0; column < n; ++column) {
     column_of_row_[row_of_column_[column]] = static_cast<uint32_t>(column);
   }
+}
+
+// Whether a free column is among those that the row values most.
+bool Assigner::TakeBestColumn(std::span<const int32_t> values, size_t n, size_t row) {
+  const auto row_values = values.subspan(row * n, n);
+  const int32_t best = *std::max_element(row_values.begin(), row_values.end());
+  row_price_[row] = -best;
+  for (size_t column = 0; column < n; ++column) {
+    if (row_values[column] != best || row_of_column_[column] != n) continue;
+    row_of_column_[column] = static_cast<uint32_t>(row);
+    return true;
+  }
+  return false;
 }
 
 // The shortest augmenting path from `row` to a free column, then the columns along it change hands.
@@ -57,7 +74,8 @@ void Assigner::AddRow(std::span<const int32_t> values, size_t n, size_t row) {
         slack_[c] = reduced;
         from_column_[c] = static_cast<uint32_t>(column);
       }
-      if (slack_[c] < step) {
+      // Of columns equally near a free one ends the path.
+      if (slack_[c] < step || (slack_[c] == step && row_of_column_[next] != n && row_of_column_[c] == n)) {
         step = slack_[c];
         next = c;
       }

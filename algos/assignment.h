@@ -5,7 +5,7 @@
 // Exact up to kExactMax rows (the Hungarian method, n^3); beyond that the largest values are taken first, at
 // least half of the best sum.
 //
-// Order:     equal values: lowest row, then lowest column first; deterministic in both forms.
+// Order:     which of several equal assignments is found depends on the values alone.
 // Limits:    n columns; values from -2^24 to 2^24.
 #pragma once
 
@@ -25,13 +25,14 @@ class Assigner {
 
  private:
   void SolveExactly(std::span<const int32_t> values, size_t n);
+  bool TakeBestColumn(std::span<const int32_t> values, size_t n, size_t row);
   void AddRow(std::span<const int32_t> values, size_t n, size_t row);
   void SolveGreedily(std::span<const int32_t> values, size_t n);
 
   std::vector<uint32_t> column_of_row_;
   // Of the exact method; index n stands for "none yet".
   std::vector<int32_t> row_price_, column_price_, slack_;
-  std::vector<uint32_t> row_of_column_, from_column_;
+  std::vector<uint32_t> row_of_column_, from_column_, late_rows_;
   std::vector<uint8_t> reached_;
   // Of the greedy one: (value, place), largest value first.
   std::vector<uint64_t> places_;
