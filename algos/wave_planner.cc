@@ -74,8 +74,8 @@ absl::Status WavePlanner::Begin(const MoveState& state, const Placement& target,
   wants_.clear();
   num_placed_.assign(num_live_.size(), 0);
   num_wanted_.assign(num_live_.size(), 0);
-  in_target_.assign(num_live_.size(), 0);
   num_rank_wants_.assign(num_ranks, 0);
+  is_full_.assign(num_ranks, 0);
   for (int r = 0; r < state.shape.num_ranks; ++r) EVENKEEL_RETURN_IF_ERROR(MatchRank(RankId(r)));
   return CheckExperts();
 }
@@ -84,7 +84,7 @@ absl::Status WavePlanner::ReadSlots() {
   const MoveState& state = *state_;
   const size_t num_slots = state.use.size(), num_ranks = static_cast<size_t>(state.shape.num_ranks);
   num_live_.assign(static_cast<size_t>(state.shape.num_experts), 0);
-  for (auto* flags : {&is_kept_, &is_taken_, &is_read_, &is_dropped_}) flags->assign(num_slots, 0);
+  for (auto* flags : {&is_kept_, &is_taken_, &is_dropped_}) flags->assign(num_slots, 0);
   if (state.readers.empty()) {
     num_reads_.assign(num_slots, 0);
   } else {
@@ -132,48 +132,50 @@ void WavePlanner::ListReplicas() {
 }
 
 absl::Status WavePlanner::MatchRank(RankId rank) {
-  const MoveState& state = *state_;
-  const size_t first = state.shape.SlotAt(rank, 0).idx();
-  const size_t end = first + static_cast<size_t>(state.shape.slots_per_rank);
+  const size_t first = state_->shape.SlotAt(rank, 0).idx();
+  const size_t num_slots = static_cast<size_t>(state_->shape.slots_per_rank);
+  const std::span use = std::span(state_->use).subspan(first, num_slots);
+  const std::span held = std::span(state_->expert_of_slot).subspan(first, num_slots);
+  const std::span wanted = std::span(target_->expert_of_slot).subspan(first, num_slots);
   int num_wanted = 0, num_usable = 0;
-  for (size_t s = first; s < end; ++s) {
-    if (state.use[s] != SlotUse::kUnavailable) ++num_usable;
-    const ExpertId wanted = target_->expert_of_slot[s];
-    if (!wanted.valid()) continue;
-    if (wanted.value() >= state.shape.num_experts) {
-      return absl::InvalidArgumentError(absl::StrCat("plan moves: target wants expert ", wanted.value(), " of ",
-                                                     state.shape.num_experts, " in slot ", s));
+  for (size_t i = 0; i < num_slots; ++i) {
+    if (use[i] != SlotUse::kUnavailable) ++num_usable;
+    if (!wanted[i].valid()) continue;
+    if (wanted[i].value() >= state_->shape.num_experts) {
+      return absl::InvalidArgumentError(absl::StrCat("plan moves: target wants expert ", wanted[i].value(), " of ",
+                                                     state_->shape.num_experts, " on rank ", rank.value()));
     }
     ++num_wanted;
-    ++num_wanted_[wanted.idx()];
-    in_target_[wanted.idx()] = 1;
+    ++num_wanted_[wanted[i].idx()];
   }
   if (num_wanted > num_usable) {
     return absl::FailedPreconditionError(absl::StrCat("target wants ", num_wanted, " experts on rank ", rank.value(),
                                                       ", which has ", num_usable, " usable slots"));
   }
-  for (SlotUse use : {SlotUse::kLive, SlotUse::kBusy}) {
-    for (size_t s = first; s < end; ++s) {
-      const ExpertId held = state.expert_of_slot[s];
-      if (state.use[s] != use || !held.valid() || num_wanted_[held.idx()] == 0) continue;
-      --num_wanted_[held.idx()];
-      ++num_placed_[held.idx()];
-      is_kept_[s] = 1;
+  for (SlotUse pass : {SlotUse::kLive, SlotUse::kBusy}) {
+    if (pass == SlotUse::kBusy && !has_busy_) continue;
+    for (size_t i = 0; i < num_slots; ++i) {
+      if (use[i] != pass || !held[i].valid() || num_wanted_[held[i].idx()] == 0) continue;
+      --num_wanted_[held[i].idx()];
+      ++num_placed_[held[i].idx()];
+      --num_wanted;
+      is_kept_[first + i] = 1;
     }
   }
-  for (size_t s = first; s < end; ++s) {
-    const ExpertId wanted = target_->expert_of_slot[s];
-    if (!wanted.valid() || num_wanted_[wanted.idx()] == 0) continue;
-    --num_wanted_[wanted.idx()];
-    wants_.push_back({rank, wanted});
+  for (size_t i = 0; i < num_slots && num_wanted > 0; ++i) {
+    if (!wanted[i].valid() || num_wanted_[wanted[i].idx()] == 0) continue;
+    --num_wanted_[wanted[i].idx()];
+    --num_wanted;
+    wants_.push_back({rank, wanted[i]});
     ++num_rank_wants_[rank.idx()];
   }
   return absl::OkStatus();
 }
 
-absl::Status WavePlanner::CheckExperts() const {
-  for (size_t e = 0; e < in_target_.size(); ++e) {
-    if (in_target_[e] == 0) {
+absl::Status WavePlanner::CheckExperts() {
+  for (const Want& want : wants_) num_wanted_[want.expert.idx()] = 1;
+  for (size_t e = 0; e < num_placed_.size(); ++e) {
+    if (num_placed_[e] + num_wanted_[e] == 0) {
       return absl::InvalidArgumentError(absl::StrCat("plan moves: target has no slot for expert ", e));
     }
   }
@@ -183,7 +185,8 @@ absl::Status WavePlanner::CheckExperts() const {
 // Unplaced experts first: the proof at the top rests on it.
 void WavePlanner::PlanWants(bool unplaced_only) {
   for (Want& want : wants_) {
-    if (want.planned || (unplaced_only && num_placed_[want.expert.idx()] > 0)) continue;
+    if (want.planned || is_full_[want.rank.idx()] != 0) continue;
+    if (unplaced_only && num_placed_[want.expert.idx()] > 0) continue;
     if (Plan(want) == Outcome::kMustWait) must_wait_ = true;
   }
 }
@@ -193,7 +196,10 @@ WavePlanner::Outcome WavePlanner::Plan(Want& want) {
   if (num_live_[want.expert.idx()] == 0) return has_busy_ ? Outcome::kMustWait : Outcome::kNoRoom;
   bool must_wait = false;
   const SlotIdx slot = FindRoomAt(want.rank, must_wait);
-  if (!slot.valid()) return must_wait ? Outcome::kMustWait : Outcome::kNoRoom;
+  if (!slot.valid()) {
+    is_full_[want.rank.idx()] = 1;  // and stays so: planning takes room, it gives none
+    return must_wait ? Outcome::kMustWait : Outcome::kNoRoom;
+  }
   const bool is_live = state_->use[slot.idx()] == SlotUse::kLive;
   const SlotIdx source = BestSource(want.expert, want.rank);
   if (num_moves_left_ == 0 || !MayReceive(want.rank) || !source.valid()) {
@@ -214,17 +220,18 @@ WavePlanner::Outcome WavePlanner::Plan(Want& want) {
 // A slot of `rank` that may be written now: free, else the least loaded surplus replica that may be dropped.
 SlotIdx WavePlanner::FindRoomAt(RankId rank, bool& must_wait) const {
   SlotIdx best;
-  for (int i = 0; i < state_->shape.slots_per_rank; ++i) {
-    const SlotIdx slot = state_->shape.SlotAt(rank, i);
-    if (is_taken_[slot.idx()] != 0) continue;
+  const int32_t first = state_->shape.SlotAt(rank, 0).value();
+  for (int32_t s = first; s < first + state_->shape.slots_per_rank; ++s) {
+    const SlotIdx slot(s);
+    if (is_kept_[slot.idx()] != 0 || is_taken_[slot.idx()] != 0) continue;
     if (state_->use[slot.idx()] == SlotUse::kFree) return slot;
-    if (state_->use[slot.idx()] != SlotUse::kLive || is_kept_[slot.idx()] != 0) continue;
-    if (num_left_[state_->expert_of_slot[slot.idx()].idx()] < 2) continue;
-    if (!MayDrop(slot)) {
-      must_wait = true;  // for its readers
-    } else if (!best.valid() || LoadOf(slot) < LoadOf(best)) {
-      best = slot;
+    if (state_->use[slot.idx()] != SlotUse::kLive || num_left_[state_->expert_of_slot[slot.idx()].idx()] < 2) continue;
+    if (num_reads_[slot.idx()] > 0) {
+      must_wait = true;
+      continue;
     }
+    if (state_->load_of_slot.empty()) return slot;
+    if (!best.valid() || LoadOf(slot) < LoadOf(best)) best = slot;
   }
   return best;
 }
@@ -265,10 +272,6 @@ int WavePlanner::Distance(RankId from, RankId to) const {
   return node.empty() || node[from.idx()] == node[to.idx()] ? 1 : 2;
 }
 
-uint64_t WavePlanner::LoadOf(SlotIdx slot) const {
-  return state_->load_of_slot.empty() ? 0 : state_->load_of_slot[slot.idx()];
-}
-
 void WavePlanner::AddMove(SlotIdx slot, ExpertId expert, SlotIdx source) {
   is_taken_[slot.idx()] = 1;
   ++num_reads_[source.idx()];
@@ -306,10 +309,8 @@ void WavePlanner::RetireBlanks() {
 // in them elsewhere.
 absl::Status WavePlanner::MakeSpareRoom() {
   int num_rooms = std::max(1, static_cast<int>(wants_.size()) / kWantsPerSpareRoom);
-  bool has_lost = false;
   RankId last;
   for (const Want& want : wants_) {
-    if (num_live_[want.expert.idx()] == 0) has_lost = true;
     if (num_rooms == 0 || want.rank == last || num_live_[want.expert.idx()] == 0 ||
         num_placed_[want.expert.idx()] > 0) {
       continue;
@@ -337,12 +338,10 @@ absl::Status WavePlanner::MakeSpareRoom() {
     --num_rooms;
   }
   if (!wave_.empty() || must_wait_) return absl::OkStatus();
-  if (has_lost) {
-    for (const Want& want : wants_) {
-      if (num_live_[want.expert.idx()] > 0) continue;
-      return absl::FailedPreconditionError(
-          absl::StrCat("expert ", want.expert.value(), " has no live replica to copy to rank ", want.rank.value()));
-    }
+  for (const Want& want : wants_) {
+    if (num_live_[want.expert.idx()] > 0) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("expert ", want.expert.value(), " has no live replica to copy to rank ", want.rank.value()));
   }
   return absl::FailedPreconditionError(
       absl::StrCat(wants_.size(), " moves wait for one another: no slot is free and no expert has a second replica"));

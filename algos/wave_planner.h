@@ -35,7 +35,7 @@ class WavePlanner {
   absl::Status ReadSlots();
   void ListReplicas();
   absl::Status MatchRank(RankId rank);
-  absl::Status CheckExperts() const;
+  absl::Status CheckExperts();
 
   void PlanWants(bool unplaced_only);
   Outcome Plan(Want& want);
@@ -44,7 +44,7 @@ class WavePlanner {
   bool MayReceive(RankId rank) const;
   SlotIdx BestSource(ExpertId expert, RankId to) const;
   int Distance(RankId from, RankId to) const;
-  uint64_t LoadOf(SlotIdx slot) const;
+  uint64_t LoadOf(SlotIdx slot) const { return state_->load_of_slot.empty() ? 0 : state_->load_of_slot[slot.idx()]; }
   void AddMove(SlotIdx slot, ExpertId expert, SlotIdx source);
   void Drop(SlotIdx slot);
   void RetireBlanks();
@@ -69,11 +69,11 @@ class WavePlanner {
   std::vector<int32_t> num_left_;                  // [expert] live replicas that nothing planned drops or has claim to
   std::vector<int32_t> num_placed_;                // [expert] replicas at ranks that want them, or on their way there
   std::vector<int32_t> num_wanted_;                // [expert] of the rank being matched; 0 between ranks
-  std::vector<uint8_t> in_target_;                 // [expert]
   std::vector<int32_t> num_reads_, num_reads_of_rank_, num_moves_into_rank_;
-  std::vector<uint8_t> is_kept_, is_taken_, is_read_, is_dropped_;  // [slot]
-  std::vector<int32_t> num_rank_wants_;                             // [rank] not planned yet
-  std::vector<Want> wants_;                                         // by rank, then target slot
+  std::vector<uint8_t> is_kept_, is_taken_, is_dropped_;  // [slot]
+  std::vector<int32_t> num_rank_wants_;                   // [rank] not planned yet
+  std::vector<uint8_t> is_full_;                          // [rank] no slot to write in this wave
+  std::vector<Want> wants_;                               // by rank, then target slot
   Wave wave_;
   int num_moves_left_ = 0;
   bool has_busy_ = false;
