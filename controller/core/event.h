@@ -162,6 +162,9 @@ struct CoordinatorSettings {
   std::vector<std::pair<std::string, GroupSettings>> groups;  // by name; others take `defaults`
   int num_groups_max = 256;
   int num_operations_kept = 1000;
+  // Those of earlier controllers, oldest first: their ids stay known; unfinished ones are closed as superseded and
+  // their groups are planned anew (Cause::kTakeover).
+  std::vector<OperationProgress> stored_operations;
 };
 
 }  // namespace evenkeel::controller

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/admission.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/base/status_macros.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+constexpr size_t kNameBytesMax = 256;
+
+template <typename T>
+absl::Status CheckSame(const char* what, const T& group, const T& other) {
+  if (group == other) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("attach: ", what, " ", other, ", but the group has ", group));
+}
+
+// Orders of earlier terms that still write: only their agent can say how they end.
+void CancelOrphans(GroupState& group, const MemberRecord& member, Effects& effects) {
+  const algos::Shape& shape = group.info.shape;
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    for (int local = 0; local < shape.slots_per_rank; ++local) {
+      const SlotIdx at = shape.SlotAt(member.member.rank, local);
+      const Slot& slot = group.slots.at(LayerId(l), at);
+      if (slot.use != SlotUse::kWriting || slot.move_id != 0) continue;
+      effects.push_back(SendToAgent{*member.session, CancelMove{0, LayerId(l), at, slot.generation}});
+    }
+  }
+}
+
+void TakeInventory(GroupState& group, const Attach& attach, absl::Time now, Effects& effects) {
+  const algos::Shape& shape = group.info.shape;
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    for (int local = 0; local < shape.slots_per_rank; ++local) {
+      const LayerId layer(l);
+      const SlotIdx slot = shape.SlotAt(attach.member.rank, local);
+      const SlotRecord& record = attach.slots[static_cast<size_t>(l * shape.slots_per_rank + local)];
+      const SlotTable::Outcome outcome = group.slots.Confirm(layer, slot, record);
+      TakeOutcome(group, layer, slot, outcome, {.layer = layer, .slot = slot}, now, effects);
+    }
+  }
+}
+
+void Greet(GroupState& group, const MemberRecord& member, const Attach& attach, Effects& effects) {
+  effects.push_back(SendToAgent{*member.session, Welcome{group.term, group.settings.agent}});
+  if (group.slots.dirty()) {
+    group.publisher.GreetWithoutMaps(member, effects);  // what it lost is about to leave the maps
+  } else {
+    group.publisher.Greet(member, attach, effects);
+  }
+}
+
+}  // namespace
+
+absl::Status CheckAttach(const Attach& attach) {
+  const GroupInfo& info = attach.group;
+  EVENKEEL_RETURN_IF_ERROR(algos::Validate(info.shape));
+  if (info.name.empty() || info.name.size() > kNameBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("attach: group name of ", info.name.size(), " bytes"));
+  }
+  const RankId rank = attach.member.rank;
+  if (!rank.valid() || rank.value() >= info.shape.num_ranks || attach.member.incarnation == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("attach: rank ", rank.value(), " incarnation ",
+                                                   attach.member.incarnation, " of ", info.shape.num_ranks, " ranks"));
+  }
+  if (info.num_layers < 1 || info.num_nodes < 1 || info.shape.num_ranks % info.num_nodes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("attach: ", info.num_layers, " layers, ", info.num_nodes,
+                                                   " nodes for ", info.shape.num_ranks, " ranks"));
+  }
+  const size_t expected = static_cast<size_t>(info.num_layers) * static_cast<size_t>(info.shape.slots_per_rank);
+  if (attach.slots.size() != expected) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("attach: inventory of ", attach.slots.size(), " slots; a rank has ", expected));
+  }
+  for (size_t i = 0; i < attach.slots.size(); ++i) {
+    const SlotRecord& slot = attach.slots[i];
+    const bool needed = slot.state == SlotState::kVerified || slot.state == SlotState::kWriting;
+    if (needed && (!slot.expert.valid() || slot.expert.value() >= info.shape.num_experts)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("attach: inventory: slot ", i, " holds unknown expert ", slot.expert.value()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSameGroup(const GroupInfo& group, const GroupInfo& other) {
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("model", group.model, other.model));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("weights version", group.weights_version, other.weights_version));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("manifest digest", group.manifest_digest, other.manifest_digest));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("world size", group.shape.num_ranks, other.shape.num_ranks));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("number of experts", group.shape.num_experts, other.shape.num_experts));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("slots per rank", group.shape.slots_per_rank, other.shape.slots_per_rank));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("number of layers", group.num_layers, other.num_layers));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("number of nodes", group.num_nodes, other.num_nodes));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("bytes per expert", group.expert_bytes, other.expert_bytes));
+  EVENKEEL_RETURN_IF_ERROR(
+      CheckSame("count place", static_cast<uint32_t>(group.count_place), static_cast<uint32_t>(other.count_place)));
+  return CheckSame("routing", static_cast<uint32_t>(group.routing), static_cast<uint32_t>(other.routing));
+}
+
+void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outcome outcome, Rollouts::MoveEnd end,
+                 absl::Time now, Effects& effects) {
+  switch (outcome) {
+    case SlotTable::Outcome::kVerified:
+    case SlotTable::Outcome::kFailed:
+      end.verified = outcome == SlotTable::Outcome::kVerified;
+      if (group.orders.End(layer, slot).has_value()) group.rollouts.OnMoveEnded(end);
+      break;
+    case SlotTable::Outcome::kUnresolved:
+      group.orders.Cancel(layer, slot, group.members, group.slots, now, effects);
+      break;
+    case SlotTable::Outcome::kLost:
+      group.Alert(absl::StrCat("rank ", group.info.shape.RankOf(slot).value(), " lost the content of slot ",
+                               slot.value(), " of layer ", layer.value(), ", which the maps named"),
+                  effects);
+      break;
+    case SlotTable::Outcome::kNothing:
+    case SlotTable::Outcome::kUpdated:
+    case SlotTable::Outcome::kOrphan:
+      break;
+  }
+  if (group.slots.at(layer, slot).use == SlotUse::kCondemned && end.corrupt) {
+    group.Alert(absl::StrCat("slot ", slot.value(), " of layer ", layer.value(), " on rank ",
+                             group.info.shape.RankOf(slot).value(), " is condemned after ",
+                             group.settings.mismatches_until_condemned, " fingerprint mismatches"),
+                effects);
+  }
+}
+
+absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId session, const Attach& attach,
+                                                 absl::Time now, Effects& effects) {
+  EVENKEEL_RETURN_IF_ERROR(CheckSameGroup(group.info, attach.group));
+  const RankId rank = attach.member.rank;
+  const bool known = group.members.at(rank).member == attach.member;
+  EVENKEEL_ASSIGN_OR_RETURN(const Membership::Admission admission,
+                            group.members.Admit(session, attach, {.replace = !group.formed}, now));
+  if (admission == Membership::Admission::kWaits) return admission;
+  if (!known) {
+    group.loads.Restart(rank);
+    group.slots.Reset(rank);
+  }
+  group.highest_view = std::max(group.highest_view, attach.view_number);
+  MemberRecord& member = group.members.at(rank);
+  Effects orders;
+  TakeInventory(group, attach, now, orders);
+  if (group.term > 0) {
+    Greet(group, member, attach, effects);
+    CancelOrphans(group, member, orders);
+  }
+  effects.insert(effects.end(), orders.begin(), orders.end());
+  if (group.formed && !group.publisher.Acknowledges(attach.epoch, attach.maps_digest)) {
+    // It holds maps that were never published at that epoch: what it says of quiescence means nothing.
+    member.quiesced_epoch = Epoch();
+    group.Alert(absl::StrCat("rank ", rank.value(), " holds maps at epoch ", attach.epoch.ToString(),
+                             " that were not published there"),
+                effects);
+  }
+  return admission;
+}
+
+void WelcomeAll(GroupState& group, Effects& effects) {
+  for (const MemberRecord& member : group.members.members()) {
+    if (!member.attached()) continue;
+    Greet(group, member, Attach(), effects);
+    CancelOrphans(group, member, effects);
+  }
+}
+
+bool FormGroup(GroupState& group, Effects& effects) {
+  if (group.formed || group.term == 0 || !group.members.AllAttached()) return false;
+  group.formed = true;
+  group.publisher.PublishView({group.highest_view + 1, group.members.Members()}, group.members, effects);
+  ++group.highest_view;
+  for (const FingerprintConflict& conflict : group.slots.FixFingerprints()) {
+    group.Alert(absl::StrCat("replicas of expert ", conflict.expert.value(), " of layer ", conflict.layer.value(),
+                             " disagree: fingerprint ", absl::Hex(conflict.kept, absl::kZeroPad16), " on rank ",
+                             conflict.rank_kept.value(), ", ", absl::Hex(conflict.other, absl::kZeroPad16), " on rank ",
+                             conflict.rank_other.value(), "; the first is used, and not moved"),
+                effects);
+  }
+  if (!group.MayPublish()) return true;
+  group.slots.NameAllConfirmed(group.publisher.next_epoch());
+  return true;
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/coordinator.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/container/btree_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "controller/core/admission.h"
+#include "controller/core/group.h"
+#include "controller/core/group_report.h"
+#include "controller/core/operations.h"
+
+namespace evenkeel::controller {
+
+struct Coordinator::State {
+  explicit State(CoordinatorSettings the_settings)
+      : settings(std::move(the_settings)),
+        operations(settings.num_operations_kept),
+        highest_term(settings.stored_term) {}
+
+  enum class Phase { kNew, kListening, kLeading, kSteppedDown };
+  struct Session {
+    std::string group;
+    RankId rank;
+  };
+
+  void On(absl::Time now, const AgentMessageReceived& event, Effects& effects);
+  void On(absl::Time now, const AgentDetached& event, Effects& effects);
+  void On(absl::Time now, const RearrangeRequested& event, Effects& effects);
+  void On(absl::Time now, const PlanComputed& event, Effects& effects);
+  void On(absl::Time, const Tick&, Effects&) {}
+
+  void Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
+  absl::Status TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
+  bool StepsDownFor(const Attach& attach, Effects& effects);
+  void TakeTerm(absl::Time now, Effects& effects);
+  void AdvanceGroups(absl::Time now, Effects& effects);
+  void Refuse(SessionId session, absl::Status status, Effects& effects);
+  const GroupSettings& SettingsOf(std::string_view group) const;
+  absl::StatusOr<const Group*> FindGroup(std::string_view group) const;
+  void AddGroup(const GroupInfo& info, absl::Time now);
+
+  const CoordinatorSettings settings;
+  Phase phase = Phase::kNew;
+  absl::Time listen_end = absl::InfinitePast();
+  Operations operations;
+  uint32_t highest_term;  // stored or heard
+  uint32_t term = 0;
+  uint64_t next_plan_id = 1;
+  absl::btree_map<std::string, std::unique_ptr<Group>, std::less<>> groups;
+  absl::btree_map<SessionId, Session> sessions;
+  absl::btree_map<std::string, std::string, std::less<>> plan_anew;  // group -> policy, of unfinished operations
+};
+
+Coordinator::Coordinator(CoordinatorSettings settings) : state_(std::make_unique<State>(std::move(settings))) {
+  for (const OperationProgress& operation : state_->settings.stored_operations) state_->operations.Restore(operation);
+}
+
+Coordinator::~Coordinator() = default;
+
+Effects Coordinator::Step(absl::Time now, const Event& event) {
+  State& state = *state_;
+  Effects effects;
+  if (state.phase == State::Phase::kSteppedDown) return effects;
+  if (state.phase == State::Phase::kNew) {
+    state.phase = State::Phase::kListening;
+    state.listen_end = now + state.settings.listen_interval;
+  }
+  std::visit([&](const auto& body) { state.On(now, body, effects); }, event);
+  if (state.phase == State::Phase::kListening && state.listen_end <= now) state.TakeTerm(now, effects);
+  if (state.phase == State::Phase::kLeading) state.AdvanceGroups(now, effects);
+  return effects;
+}
+
+absl::Time Coordinator::NextWakeup() const {
+  switch (state_->phase) {
+    case State::Phase::kNew:
+      return absl::InfinitePast();
+    case State::Phase::kListening:
+      return state_->listen_end;
+    case State::Phase::kSteppedDown:
+      return absl::InfiniteFuture();
+    case State::Phase::kLeading:
+      break;
+  }
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& [name, group] : state_->groups) next = std::min(next, group->NextWakeup());
+  return next;
+}
+
+// ---- Terms
+
+bool Coordinator::State::StepsDownFor(const Attach& attach, Effects& effects) {
+  highest_term = std::max(highest_term, attach.term_obeyed);
+  if (phase != Phase::kLeading || attach.term_obeyed < term) return false;
+  if (attach.term_obeyed == term) {
+    // Another controller leads in the same term if this agent was not welcomed by us.
+    const auto found = groups.find(attach.group.name);
+    if (found != groups.end() && found->second->Welcomed(attach.member)) return false;
+  }
+  phase = Phase::kSteppedDown;
+  effects.push_back(StepDown{attach.term_obeyed});
+  return true;
+}
+
+void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
+  phase = Phase::kLeading;
+  term = highest_term + 1;
+  effects.push_back(PersistTerm{term});
+  for (const OperationProgress& operation : settings.stored_operations) {
+    if (IsFinished(operation.state)) continue;
+    operations.Close(operation.id, OperationState::kSuperseded,
+                     absl::StrCat("the controller was started anew; planned again in term ", term), now, effects);
+    plan_anew[operation.group] = operation.policy;
+  }
+  for (auto& [name, group] : groups) {
+    if (const auto policy = plan_anew.find(name); policy != plan_anew.end()) group->PlanAnew(policy->second);
+    group->TakeTerm(term, effects);
+  }
+}
+
+// ---- Agents
+
+void Coordinator::State::Refuse(SessionId session, absl::Status status, Effects& effects) {
+  effects.push_back(SendToAgent{session, Refused{std::move(status)}});
+  effects.push_back(CloseSession{session});
+}
+
+const GroupSettings& Coordinator::State::SettingsOf(std::string_view group) const {
+  for (const auto& [name, own] : settings.groups) {
+    if (name == group) return own;
+  }
+  return settings.defaults;
+}
+
+void Coordinator::State::AddGroup(const GroupInfo& info, absl::Time now) {
+  auto group = std::make_unique<Group>(info, SettingsOf(info.name), term, operations, next_plan_id, now);
+  if (const auto policy = plan_anew.find(info.name); policy != plan_anew.end()) group->PlanAnew(policy->second);
+  groups.emplace(info.name, std::move(group));
+}
+
+absl::Status Coordinator::State::TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects) {
+  if (const absl::Status status = CheckAttach(attach); !status.ok()) return status;
+  if (!groups.contains(attach.group.name)) {
+    if (groups.size() >= static_cast<size_t>(settings.num_groups_max)) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("attach: group ", attach.group.name, " would be one more than ", settings.num_groups_max));
+    }
+    AddGroup(attach.group, now);
+  }
+  return groups.at(attach.group.name)->OnAttach(session, attach, now, effects);
+}
+
+void Coordinator::State::Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects) {
+  if (StepsDownFor(attach, effects)) return;
+  if (const absl::Status status = TakeIn(now, session, attach, effects); !status.ok()) {
+    Refuse(session, status, effects);
+    return;
+  }
+  sessions[session] = {attach.group.name, attach.member.rank};
+}
+
+void Coordinator::State::On(absl::Time now, const AgentMessageReceived& event, Effects& effects) {
+  const auto found = sessions.find(event.session);
+  if (found == sessions.end()) {
+    // Only an Attach opens a session; what is left of one that was refused says nothing any more.
+    if (const Attach* attach = std::get_if<Attach>(&event.message)) Attached(now, event.session, *attach, effects);
+    return;
+  }
+  Group& group = *groups.at(found->second.group);
+  const absl::Status status = group.OnMessage(event.session, found->second.rank, event.message, now, effects);
+  if (status.ok()) return;
+  sessions.erase(found);
+  group.OnDetach(event.session, now, effects);
+  Refuse(event.session, status, effects);
+}
+
+void Coordinator::State::On(absl::Time now, const AgentDetached& event, Effects& effects) {
+  const auto found = sessions.find(event.session);
+  if (found == sessions.end()) return;
+  groups.at(found->second.group)->OnDetach(event.session, now, effects);
+  sessions.erase(found);
+}
+
+// ---- Operators and plans
+
+void Coordinator::State::On(absl::Time now, const RearrangeRequested& event, Effects& effects) {
+  if (operations.Find(event.operation_id) != nullptr) return;
+  const auto group = groups.find(event.group);
+  if (group != groups.end() && phase == Phase::kLeading) {
+    group->second->OnRearrange(event, now, effects);
+    return;
+  }
+  OperationProgress operation;
+  operation.id = event.operation_id;
+  operation.group = event.group;
+  operation.policy = event.policy;
+  operation.state = OperationState::kFailed;
+  operation.detail = phase == Phase::kLeading ? std::string(FindGroup(event.group).status().message())
+                                              : "the controller is still listening for agents";
+  operations.Begin(std::move(operation), now, effects);
+}
+
+void Coordinator::State::On(absl::Time now, const PlanComputed& event, Effects& effects) {
+  for (auto& [name, group] : groups) {
+    if (group->OnPlan(event, now, effects)) return;
+  }
+}
+
+void Coordinator::State::AdvanceGroups(absl::Time now, Effects& effects) {
+  for (auto& [name, group] : groups) {
+    if (group->needs_advance() || group->NextWakeup() <= now) group->Advance(now, effects);
+  }
+}
+
+// ---- Queries
+
+absl::StatusOr<const Group*> Coordinator::State::FindGroup(std::string_view group) const {
+  const auto found = groups.find(group);
+  if (found != groups.end()) return found->second.get();
+  return absl::NotFoundError(
+      absl::StrCat("unknown group ", std::string(group), "; known: [",
+                   absl::StrJoin(groups, ", ", [](std::string* out, const auto& entry) { *out += entry.first; }), "]"));
+}
+
+bool Coordinator::listening() const {
+  return state_->phase == State::Phase::kNew || state_->phase == State::Phase::kListening;
+}
+bool Coordinator::stepped_down() const { return state_->phase == State::Phase::kSteppedDown; }
+uint32_t Coordinator::term() const { return state_->term; }
+
+std::vector<std::string> Coordinator::ListGroups() const {
+  std::vector<std::string> names;
+  for (const auto& [name, group] : state_->groups) names.push_back(name);
+  return names;
+}
+
+absl::StatusOr<GroupStatus> Coordinator::GetGroup(std::string_view group, absl::Time now) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return ReportGroup((*found)->state(), now);
+}
+
+absl::StatusOr<GroupStats> Coordinator::GetStats(std::string_view group, const StatsQuery& query,
+                                                 absl::Time now) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return ReportStats((*found)->state(), query, now);
+}
+
+absl::StatusOr<GroupMaps> Coordinator::GetMaps(std::string_view group, std::span<const LayerId> layers) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return ReportMaps((*found)->state(), layers);
+}
+
+absl::StatusOr<RedundancyReport> Coordinator::CheckRedundancy(std::string_view group) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return ReportRedundancy((*found)->state());
+}
+
+std::vector<OperationProgress> Coordinator::ListOperations(std::string_view group) const {
+  return state_->operations.List(group);
+}
+
+absl::StatusOr<OperationProgress> Coordinator::GetOperation(std::string_view operation_id) const {
+  const OperationProgress* operation = state_->operations.Find(operation_id);
+  if (operation == nullptr) return absl::NotFoundError(absl::StrCat("unknown operation ", std::string(operation_id)));
+  return *operation;
+}
+
+}  // namespace evenkeel::controller

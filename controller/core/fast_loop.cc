@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/fast_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "algos/imbalance.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+// Shares of `replicas` as `previous` has them.
+algos::Shares SharesIn(const algos::Replicas& replicas, int num_experts, const algos::LayerMap& previous) {
+  algos::Shares shares;
+  shares.reserve(replicas.slots.size());
+  for (int e = 0; e < num_experts; ++e) {
+    const ExpertId expert(e);
+    const auto slots = replicas.slots_of(expert);
+    const auto before = previous.slots_of(expert);
+    const size_t first = shares.size();
+    double sum = 0;
+    for (SlotIdx slot : slots) {
+      const auto found = std::ranges::lower_bound(before, slot);
+      double share = 1.0 / static_cast<double>(slots.size());
+      if (found != before.end() && *found == slot) {
+        share = static_cast<double>(previous.ShareUnits(expert, static_cast<int>(found - before.begin()))) /
+                static_cast<double>(algos::kShareUnits);
+      }
+      shares.push_back(share);
+      sum += share;
+    }
+    for (size_t i = first; i < shares.size(); ++i) shares[i] /= sum;
+  }
+  return shares;
+}
+
+}  // namespace
+
+bool FastLoop::HasEnough(std::span<const uint64_t> tokens) const {
+  uint64_t sum = 0;
+  for (uint64_t count : tokens) sum += count;
+  return sum >= kTokensPerRankMin * static_cast<uint64_t>(shape_.num_ranks);
+}
+
+double FastLoop::Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const {
+  return algos::LayerImbalance(algos::RankLoads(map, shape_, tokens));
+}
+
+FastLoop::Choice FastLoop::Choose(const algos::Placement& live, const algos::LayerMap* previous,
+                                  std::span<const uint64_t> tokens) {
+  const algos::Replicas replicas = algos::Invert(live, shape_.num_experts);
+  algos::Shares shares;
+  if (previous != nullptr) shares = SharesIn(replicas, shape_.num_experts, *previous);
+  const bool enough = HasEnough(tokens);
+  if (enough) shares = solver_.Solve(shape_, replicas, tokens, shares).shares;
+  Choice choice;
+  choice.map =
+      shares.empty() ? algos::EvenMap(live, shape_.num_experts) : algos::SharedMap(live, shape_.num_experts, shares);
+  if (enough) choice.imbalance = Predict(choice.map, tokens);
+  return choice;
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// FastLoop: shares of a layer's live slots, solved for recent load and drawn towards those in force.
+//
+// Threads:   none. Owned by Group. Keeps the solver's scratch, nothing else.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "algos/layer_map.h"
+#include "algos/placement.h"
+#include "algos/shares.h"
+
+namespace evenkeel::controller {
+
+class FastLoop {
+ public:
+  // Fewer routed copies than this per rank are noise: shares are not solved for them.
+  static constexpr uint64_t kTokensPerRankMin = 64;
+
+  explicit FastLoop(const algos::Shape& shape) : shape_(shape) {}
+
+  struct Choice {
+    algos::LayerMap map;
+    double imbalance = 0;  // predicted, after rounding; 0 where there was too little load to say
+  };
+  // The map of `live`. Shares are solved for `tokens` [num_experts] where these are enough; else they stay as in
+  // `previous` (null: even), slots that it does not name getting an even part.
+  Choice Choose(const algos::Placement& live, const algos::LayerMap* previous, std::span<const uint64_t> tokens);
+
+  bool HasEnough(std::span<const uint64_t> tokens) const;
+  double Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const;
+
+ private:
+  const algos::Shape shape_;
+  algos::SharesSolver solver_;
+};
+
+}  // namespace evenkeel::controller

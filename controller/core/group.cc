@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/group.h"
+
+#include <algorithm>
+#include <optional>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/base/check.h"
+#include "algos/base/status_macros.h"
+#include "controller/core/admission.h"
+#include "controller/core/slow_loop.h"
+
+namespace evenkeel::controller {
+
+Group::Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term, Operations& operations,
+             uint64_t& next_plan_id, absl::Time now)
+    : settings_(settings),
+      operations_(operations),
+      next_plan_id_(next_plan_id),
+      state_(std::make_unique<GroupState>(info, settings, term, now)) {
+  state_->publisher.Begin({term, 0});
+}
+
+void Group::TakeTerm(uint32_t term, Effects& effects) {
+  EVENKEEL_CHECK(state_->term == 0);
+  state_->term = term;
+  state_->publisher.Begin({term, 0});
+  state_->orders.SetTerm(term);
+  WelcomeAll(*state_, effects);
+  for (const MemberRecord& member : state_->members.members()) {
+    if (member.attached()) welcomed_.insert(member.member);
+  }
+  needs_advance_ = true;
+}
+
+// ---- Who is there
+
+bool Group::MayBeReplaced(absl::Time now) const {
+  if (!state_->members.waiters().empty()) return false;
+  if (!state_->formed) return state_->members.NoneAttached();
+  for (const MemberRecord& member : state_->members.members()) {
+    if (!member.known()) continue;
+    if (member.attached() || (member.engine.alive && now - member.changed < kForgetAfter)) return false;
+  }
+  return true;
+}
+
+void Group::StartOver(const GroupInfo& info, absl::Time now) {
+  const Epoch last = state_->publisher.epoch();
+  const uint64_t highest_view = state_->highest_view;
+  for (const auto& [id, plan] : state_->plans) takeover_policy_ = plan.policy;
+  auto fresh = std::make_unique<GroupState>(info, settings_, state_->term, now);
+  fresh->publisher.Begin(last);
+  fresh->highest_view = highest_view;
+  fresh->num_operations = state_->num_operations;
+  fresh->alerts = state_->alerts;
+  state_ = std::move(fresh);
+}
+
+absl::Status Group::OnAttach(SessionId session, const Attach& attach, absl::Time now, Effects& effects) {
+  if (CheckSameGroup(state_->info, attach.group) != absl::OkStatus() && MayBeReplaced(now)) {
+    CloseOperations("the group was replaced by another", now, effects);
+    StartOver(attach.group, now);
+  }
+  const absl::StatusOr<Membership::Admission> admission = AdmitAgent(*state_, session, attach, now, effects);
+  if (!admission.ok()) return admission.status();
+  if (*admission == Membership::Admission::kMember && state_->term > 0) welcomed_.insert(attach.member);
+  AdmitWaiters(now, effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+void Group::AdmitWaiters(absl::Time now, Effects& effects) {
+  const size_t num_ranks = state_->members.members().size();
+  std::vector<Waiter> admitted;
+  if (!state_->formed) {
+    for (size_t r = 0; r < num_ranks; ++r) {
+      const RankId rank(static_cast<int32_t>(r));
+      if (!state_->members.Gone(rank)) continue;
+      if (std::optional<Waiter> waiter = state_->members.TakeWaiter(rank)) admitted.push_back(*std::move(waiter));
+    }
+  } else if (state_->members.waiters().size() == num_ranks && state_->members.AllGone()) {
+    CloseOperations("all engines of the group were started anew", now, effects);
+    for (const MemberRecord& member : state_->members.members()) {
+      if (!member.attached()) continue;
+      effects.push_back(SendToAgent{*member.session, Refused{absl::FailedPreconditionError(absl::StrCat(
+                                                         "rank ", member.member.rank.value(), " incarnation ",
+                                                         member.member.incarnation, " was replaced"))}});
+      effects.push_back(CloseSession{*member.session});
+    }
+    for (size_t r = 0; r < num_ranks; ++r) {
+      admitted.push_back(*state_->members.TakeWaiter(RankId(static_cast<int32_t>(r))));
+    }
+    StartOver(state_->info, now);
+  }
+  for (const Waiter& waiter : admitted) {
+    const auto admission = AdmitAgent(*state_, waiter.session, waiter.attach, now, effects);
+    EVENKEEL_CHECK(admission.ok());
+    if (*admission == Membership::Admission::kMember && state_->term > 0) welcomed_.insert(waiter.attach.member);
+  }
+}
+
+void Group::CloseOperations(const std::string& why, absl::Time now, Effects& effects) {
+  for (const auto& [id, plan] : state_->plans) {
+    operations_.Close(plan.operation_id, OperationState::kSuperseded, why, now, effects);
+  }
+  if (state_->running.has_value()) {
+    operations_.Close(state_->running->id, OperationState::kSuperseded, why, now, effects);
+  }
+}
+
+void Group::OnDetach(SessionId session, absl::Time now, Effects& effects) {
+  state_->members.Detach(session, now);
+  AdmitWaiters(now, effects);
+  needs_advance_ = true;
+}
+
+// ---- What agents say
+
+absl::Status Group::OnMessage(SessionId session, RankId rank, const AgentMessage& message, absl::Time now,
+                              Effects& effects) {
+  MemberRecord& member = state_->members.at(rank);
+  if (member.session != session || state_->term == 0) return absl::OkStatus();
+  return std::visit([&](const auto& body) { return On(member, body, now, effects); }, message);
+}
+
+absl::Status Group::On(MemberRecord& member, const Attach&, absl::Time, Effects&) {
+  return absl::InvalidArgumentError(absl::StrCat("rank ", member.member.rank.value(), " attached twice on one stream"));
+}
+
+absl::Status Group::On(MemberRecord& member, const Quiesced& message, absl::Time, Effects& effects) {
+  const RankId rank = member.member.rank;
+  if (message.epoch < member.quiesced_epoch) return absl::OkStatus();  // stale
+  if (!state_->publisher.Acknowledges(message.epoch, message.maps_digest)) {
+    if (message.epoch > state_->publisher.epoch()) {
+      return absl::FailedPreconditionError(absl::StrCat("rank ", rank.value(), " quiesced at epoch ",
+                                                        message.epoch.ToString(), ", which was never published"));
+    }
+    state_->Alert(absl::StrCat("rank ", rank.value(), " quiesced at epoch ", message.epoch.ToString(),
+                               " with other maps than were published"),
+                  effects);
+    return absl::OkStatus();
+  }
+  state_->members.NoteQuiesced(rank, message.epoch, message.view_number);
+  state_->publisher.Forget(state_->members.OldestQuiesced());
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Group::On(MemberRecord& member, const MapsRefused& message, absl::Time now, Effects& effects) {
+  ++state_->totals.maps_refused;
+  effects.push_back(Note{state_->info.name, absl::StrCat("rank ", member.member.rank.value(), " refused maps at epoch ",
+                                                         message.epoch.ToString(), ": ", message.reason)});
+  state_->publisher.Refuse(member, message, now, effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Group::On(MemberRecord& member, const LoadReport& message, absl::Time now, Effects&) {
+  return state_->loads.Add(member.member.rank, message, now);
+}
+
+absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::Time now, Effects& effects) {
+  const bool ended = member.engine.alive && !message.alive;
+  member.engine = message;
+  if (!ended) return absl::OkStatus();
+  state_->Alert(absl::StrCat("the engine of rank ", member.member.rank.value(), " has ended"), effects);
+  AdmitWaiters(now, effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Group::CheckOwnSlot(const MemberRecord& member, LayerId layer, SlotIdx slot) const {
+  const algos::Shape& shape = state_->info.shape;
+  if (layer.valid() && layer.value() < state_->info.num_layers && slot.valid() && slot.value() < shape.num_slots() &&
+      shape.RankOf(slot) == member.member.rank) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("rank ", member.member.rank.value(), " spoke of slot ", slot.value(),
+                                                 " of layer ", layer.value(), ", which is not its own"));
+}
+
+absl::Status Group::On(MemberRecord& member, const MoveFinished& message, absl::Time now, Effects& effects) {
+  EVENKEEL_RETURN_IF_ERROR(CheckOwnSlot(member, message.layer, message.slot));
+  const SlotTable::Outcome outcome =
+      state_->slots.Finish(message.layer, message.slot, message.generation, message.fingerprint);
+  const bool corrupt = outcome == SlotTable::Outcome::kFailed;
+  state_->totals.fingerprint_failures += corrupt;
+  TakeOutcome(*state_, message.layer, message.slot, outcome,
+              {.layer = message.layer, .slot = message.slot, .corrupt = corrupt, .bytes = message.bytes}, now, effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Group::On(MemberRecord& member, const MoveFailed& message, absl::Time now, Effects& effects) {
+  EVENKEEL_RETURN_IF_ERROR(CheckOwnSlot(member, message.layer, message.slot));
+  const bool corrupt = absl::IsDataLoss(message.status);
+  const SlotTable::Outcome outcome = state_->slots.Fail(message.layer, message.slot, message.generation,
+                                                        {.content_kept = message.content_kept, .mismatch = corrupt});
+  if (outcome == SlotTable::Outcome::kNothing) return absl::OkStatus();
+  state_->totals.fingerprint_failures += corrupt;
+  TakeOutcome(*state_, message.layer, message.slot, outcome,
+              {.layer = message.layer,
+               .slot = message.slot,
+               .corrupt = corrupt,
+               .source = message.source,
+               .text = absl::StrCat("move into slot ", message.slot.value(), " of layer ", message.layer.value(), ": ",
+                                    message.status.message())},
+              now, effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Group::On(MemberRecord& member, const SlotLost& message, absl::Time now, Effects& effects) {
+  EVENKEEL_RETURN_IF_ERROR(CheckOwnSlot(member, message.layer, message.slot));
+  const SlotTable::Outcome outcome = state_->slots.Lose(message.layer, message.slot, message.generation);
+  if (outcome != SlotTable::Outcome::kNothing) ++state_->totals.fingerprint_failures;
+  TakeOutcome(*state_, message.layer, message.slot, outcome, {.layer = message.layer, .slot = message.slot}, now,
+              effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
+void Group::OnRearrange(const RearrangeRequested& request, absl::Time now, Effects& effects) {
+  Rearrange({*state_, operations_, next_plan_id_}, request, now, effects);
+  needs_advance_ = true;
+}
+
+bool Group::OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects) {
+  if (!TakePlan({*state_, operations_, next_plan_id_}, plan, now, effects)) return false;
+  needs_advance_ = true;
+  return true;
+}
+
+// ---- Going on
+
+void Group::Advance(absl::Time now, Effects& effects) {
+  GroupState& group = *state_;
+  needs_advance_ = false;
+  windows_closed_ |= group.loads.Advance(now, group.predicted) > 0;
+  if (FormGroup(group, effects)) AfterForming(now);
+  if (group.formed) {
+    const Planning planning{group, operations_, next_plan_id_};
+    group.publisher.Tick(now, group.members, effects);
+    group.orders.Tick(group.members, group.slots, now, effects);
+    group.rollouts.Plan(now, SlotLoadsNow(), effects);
+    Publish(ImprovedShares(now), effects);
+    group.rollouts.SendOrders(now, group.publisher.view().number, effects);
+    TakeReports(planning, now, effects);
+    if (group.StaticReason().empty()) PlanIfDue(planning, now, effects);
+  }
+  SetWakeup();
+}
+
+void Group::AfterForming(absl::Time now) {
+  GroupState& group = *state_;
+  if (settings_.placement_enabled) group.next_placement = now + settings_.placement_interval;
+  if (!takeover_policy_.has_value()) return;
+  group.next_cause = Cause::kTakeover;
+  group.next_policy = *std::exchange(takeover_policy_, std::nullopt);
+  group.next_placement = std::min(group.next_placement, now + 3 * settings_.window);
+}
+
+Publisher::LayerMaps Group::ImprovedShares(absl::Time now) {
+  GroupState& group = *state_;
+  Publisher::LayerMaps improved;
+  if (!std::exchange(windows_closed_, false) || !settings_.shares_enabled || !group.publisher.published())
+    return improved;
+  if (now < group.next_shares || !group.StaticReason().empty()) {
+    windows_closed_ = true;
+    return improved;
+  }
+  group.next_shares = now + settings_.shares_interval * 9 / 10;
+  const algos::Load load = group.loads.Sum(settings_.num_windows_for_shares);
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    const LayerId layer(l);
+    const auto tokens = load.layer(layer);
+    if (!group.fast_loop.HasEnough(tokens)) continue;
+    const algos::LayerMap& now_used = group.publisher.map(layer);
+    FastLoop::Choice choice = group.fast_loop.Choose(group.slots.Live(layer), &now_used, tokens);
+    double& predicted = group.predicted[layer.idx()];
+    const double before = group.fast_loop.Predict(now_used, tokens);
+    if (predicted == 0) predicted = before;
+    if (before - choice.imbalance < settings_.shares_min_gain) continue;
+    predicted = choice.imbalance;
+    improved.emplace_back(layer, std::move(choice.map));
+  }
+  return improved;
+}
+
+void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
+  GroupState& group = *state_;
+  if (!group.MayPublish() || (improved.empty() && !group.slots.dirty())) return;
+  const std::vector<LayerId> changed = group.slots.Commit(group.publisher.next_epoch());
+  std::erase_if(improved, [&](const auto& entry) { return std::ranges::binary_search(changed, entry.first); });
+  group.totals.shares_updates += !improved.empty();
+  if (!changed.empty()) {
+    const algos::Load load = group.loads.Sum(settings_.num_windows_for_shares);
+    for (LayerId layer : changed) {
+      const algos::LayerMap* before = group.publisher.published() ? &group.publisher.map(layer) : nullptr;
+      FastLoop::Choice choice = group.fast_loop.Choose(group.slots.Live(layer), before, load.layer(layer));
+      if (choice.imbalance > 0) group.predicted[layer.idx()] = choice.imbalance;
+      improved.emplace_back(layer, std::move(choice.map));
+    }
+  }
+  if (improved.empty()) return;
+  std::ranges::sort(improved, {}, [](const auto& entry) { return entry.first; });
+  for (const auto& [layer, map] : improved) {
+    EVENKEEL_CHECK(algos::Validate(map, group.info.shape, {.allow_dead_experts = true}).ok());
+    ReportDeadExperts(layer, map, effects);
+  }
+  ++group.totals.publishes;
+  group.publisher.Publish(std::move(improved), group.members, effects);
+}
+
+void Group::ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects& effects) {
+  for (int e = 0; e < state_->info.shape.num_experts; ++e) {
+    if (map.num_replicas(ExpertId(e)) > 0) continue;
+    state_->Alert(absl::StrCat("expert ", e, " of layer ", layer.value(), " has no verified replica left"), effects);
+  }
+}
+
+Rollouts::SlotLoads Group::SlotLoadsNow() const {
+  return [this](LayerId layer) {
+    const algos::Load load = state_->loads.Sum(settings_.num_windows_for_shares);
+    const auto tokens = load.layer(layer);
+    std::vector<uint64_t> of_slot(static_cast<size_t>(state_->info.shape.num_slots()), 0);
+    if (!state_->publisher.published()) return of_slot;
+    const algos::LayerMap& map = state_->publisher.map(layer);
+    for (int e = 0; e < state_->info.shape.num_experts; ++e) {
+      const auto slots = map.slots_of(ExpertId(e));
+      for (size_t i = 0; i < slots.size(); ++i) {
+        const uint64_t units = map.ShareUnits(ExpertId(e), static_cast<int>(i));
+        of_slot[slots[i].idx()] =
+            static_cast<uint64_t>((static_cast<unsigned __int128>(tokens[static_cast<size_t>(e)]) * units) >> 32);
+      }
+    }
+    return of_slot;
+  };
+}
+
+void Group::SetWakeup() {
+  const GroupState& group = *state_;
+  next_wakeup_ = group.loads.NextEdge();
+  if (!group.formed) return;
+  next_wakeup_ =
+      std::min({next_wakeup_, group.publisher.NextWakeup(), group.orders.NextWakeup(), group.rollouts.NextWakeup()});
+  if (group.StaticReason().empty()) next_wakeup_ = std::min(next_wakeup_, group.next_placement);
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Group: one expert-parallel set of ranks under this controller, from the first Attach on.
+//
+// It forms once every rank of the world is attached under the term, then publishes a view and maps, keeps shares right
+// (fast loop) and placements (slow loop), and carries out rearrangements. Everything that maps say goes through Publish.
+// Engines started anew wait outside the set; when the whole world was replaced, the group starts over with it.
+//
+// Threads:   none. Owned by Coordinator.
+// Order:     after each event, and when NextWakeup is reached, Advance is to be called.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "controller/core/event.h"
+#include "controller/core/group_state.h"
+#include "controller/core/operations.h"
+
+namespace evenkeel::controller {
+
+class Group {
+ public:
+  // A world whose members were all silent for this long may be replaced by one of another kind.
+  static constexpr absl::Duration kForgetAfter = absl::Seconds(30);
+
+  // `operations` and `next_plan_id` belong to the coordinator. `term` 0: not taken yet.
+  Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term, Operations& operations,
+        uint64_t& next_plan_id, absl::Time now);
+
+  void TakeTerm(uint32_t term, Effects& effects);
+  // An operation of the controller before was under way: plan anew as soon as there is load.
+  void PlanAnew(std::string policy) { takeover_policy_ = std::move(policy); }
+  // Whether this member was ever welcomed by this controller.
+  bool Welcomed(const Member& member) const { return welcomed_.contains(member); }
+
+  // Not OK: to be refused. Requires: CheckAttach is OK.
+  absl::Status OnAttach(SessionId session, const Attach& attach, absl::Time now, Effects& effects);
+  void OnDetach(SessionId session, absl::Time now, Effects& effects);
+  // Not OK: the agent broke the protocol and is to be refused. Messages of sessions that wait are ignored.
+  absl::Status OnMessage(SessionId session, RankId rank, const AgentMessage& message, absl::Time now, Effects& effects);
+  void OnRearrange(const RearrangeRequested& request, absl::Time now, Effects& effects);
+  bool OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects);
+
+  void Advance(absl::Time now, Effects& effects);
+  // Load and status change nothing that waits: Advance may be left until NextWakeup.
+  bool needs_advance() const { return needs_advance_; }
+  absl::Time NextWakeup() const { return next_wakeup_; }
+
+  const GroupState& state() const { return *state_; }
+
+ private:
+  absl::Status On(MemberRecord& member, const Quiesced& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const MapsRefused& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const LoadReport& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const EngineStatus& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const MoveFinished& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const MoveFailed& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const SlotLost& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const Attach& message, absl::Time now, Effects& effects);
+
+  absl::Status CheckOwnSlot(const MemberRecord& member, LayerId layer, SlotIdx slot) const;
+  bool MayBeReplaced(absl::Time now) const;
+  void StartOver(const GroupInfo& info, absl::Time now);
+  void AdmitWaiters(absl::Time now, Effects& effects);
+  void CloseOperations(const std::string& why, absl::Time now, Effects& effects);
+  void AfterForming(absl::Time now);
+  // Shares of layers whose live slots stay, where solving them anew is worth it.
+  Publisher::LayerMaps ImprovedShares(absl::Time now);
+  // The one place where maps are published.
+  void Publish(Publisher::LayerMaps improved, Effects& effects);
+  void ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects& effects);
+  Rollouts::SlotLoads SlotLoadsNow() const;
+  void SetWakeup();
+
+  const GroupSettings settings_;
+  Operations& operations_;
+  uint64_t& next_plan_id_;
+  std::unique_ptr<GroupState> state_;
+  absl::btree_set<Member> welcomed_;
+  std::optional<std::string> takeover_policy_;
+  bool windows_closed_ = false;  // since the fast loop last looked
+  bool needs_advance_ = true;
+  absl::Time next_wakeup_ = absl::InfinitePast();
+};
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/group_report.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+std::vector<std::string> MissingCalls(const MemberRecord& member, absl::Time now) {
+  std::vector<std::string> missing;
+  if (!member.attached() || now - member.first_attached < kMissingCallAfter) return missing;
+  if (!member.engine.called_begin_step) missing.push_back("never called begin_step");
+  if (!member.engine.called_end_step) missing.push_back("never called end_step");
+  if (!member.engine.called_route) missing.push_back("never called route");
+  return missing;
+}
+
+MemberStatus ReportMember(const GroupState& group, const MemberRecord& member, RankId rank, absl::Time now) {
+  MemberStatus status;
+  status.member = {rank, member.member.incarnation};
+  status.attached = member.attached();
+  status.alive = member.known() && member.engine.alive;
+  status.idle = member.engine.idle;
+  status.accepted_epoch = std::max(group.publisher.sent(rank), member.quiesced_epoch);
+  status.quiesced_epoch = member.quiesced_epoch;
+  status.quiesced_view = member.quiesced_view;
+  status.num_steps = member.engine.num_steps;
+  status.num_calls_waited = member.engine.num_calls_waited;
+  status.oldest_open_step = member.engine.oldest_open_step;
+  status.changed = member.changed;
+  status.missing_calls = MissingCalls(member, now);
+  if (!member.known()) {
+    status.note = "has not attached yet";
+  } else if (!member.attached()) {
+    status.note = "its agent is away";
+  } else if (!member.engine.alive) {
+    status.note = "its engine has ended";
+  }
+  return status;
+}
+
+MemberStatus ReportWaiter(const GroupState& group, RankId rank, const Waiter& waiter) {
+  MemberStatus status;
+  status.member = waiter.attach.member;
+  status.attached = true;
+  status.alive = true;
+  status.accepted_epoch = waiter.attach.epoch;
+  status.quiesced_epoch = waiter.attach.quiesced_epoch;
+  status.changed = waiter.since;
+  status.note = absl::StrCat("waits outside the set: the member of rank ", rank.value(), " is incarnation ",
+                             group.members.at(rank).member.incarnation,
+                             "; the group starts over once all its engines were started anew");
+  return status;
+}
+
+int FreeRedundancy(const GroupState& group, LayerId layer) {
+  return group.info.shape.num_redundant() - group.slots.NumCondemned(layer);
+}
+
+LayerStatus ReportLayer(const GroupState& group, LayerId layer, const LoadBook::Balance& balance) {
+  LayerStatus status;
+  status.layer = layer;
+  status.epoch = group.publisher.changed(layer);
+  status.phase = std::string(group.rollouts.PhaseOf(layer));
+  status.imbalance_now = balance.realised[layer.idx()];
+  status.imbalance_initial = balance.initial[layer.idx()];
+  status.imbalance_predicted = group.predicted[layer.idx()];
+  const auto count = [&](SlotUse use) {
+    return static_cast<int>(std::ranges::count(group.slots.layer(layer), use, &Slot::use));
+  };
+  status.num_slots_live = count(SlotUse::kLive);
+  status.num_slots_retired = count(SlotUse::kRetired);
+  status.num_slots_writing = count(SlotUse::kWriting);
+  status.num_slots_verified = count(SlotUse::kVerified);
+  status.num_slots_free = count(SlotUse::kFree);
+  status.num_slots_condemned = count(SlotUse::kCondemned);
+  status.free_redundancy = FreeRedundancy(group, layer);
+  return status;
+}
+
+// The most ranks that can go with `spare` slots still left beyond one for each expert, one rank staying at least.
+int RanksThatMayGo(const GroupState& group, int spare) {
+  const algos::Shape& shape = group.info.shape;
+  int condemned = 0;
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    condemned = std::max(condemned, group.slots.NumCondemned(LayerId(l)));
+  }
+  int may_go = 0;
+  while (may_go + 1 < shape.num_ranks &&
+         (shape.num_ranks - may_go - 1) * shape.slots_per_rank - condemned >= shape.num_experts + spare) {
+    ++may_go;
+  }
+  return may_go;
+}
+
+algos::LayerMap MapInForce(const GroupState& group, LayerId layer) {
+  if (group.publisher.published()) return group.publisher.map(layer);
+  return algos::EvenMap(algos::DefaultPlacement(group.info.shape), group.info.shape.num_experts);
+}
+
+void AddProblems(const GroupState& group, RedundancyReport& report) {
+  if (const std::string reason = group.StaticReason(); !reason.empty()) report.problems.push_back(reason);
+  for (size_t r = 0; r < group.members.members().size(); ++r) {
+    const MemberRecord& member = group.members.members()[r];
+    if (member.attached() && member.engine.alive) continue;
+    report.problems.push_back(absl::StrCat("rank ", r,
+                                           !member.known()      ? " has not attached"
+                                           : !member.attached() ? " is away: its agent does not speak"
+                                                                : ": its engine has ended"));
+  }
+  for (const LayerRedundancy& layer : report.layers) {
+    if (layer.num_slots_condemned > 0) {
+      report.problems.push_back(
+          absl::StrCat("layer ", layer.layer.value(), " has ", layer.num_slots_condemned, " condemned slots"));
+    }
+    if (layer.free_redundancy <= 0 && group.StaticReason().empty()) {
+      report.problems.push_back(
+          absl::StrCat("layer ", layer.layer.value(), " has no free slot left: only its shares can change"));
+    }
+    const long dead = std::ranges::count(layer.replicas_of_expert, 0);
+    if (dead > 0) {
+      report.problems.push_back(
+          absl::StrCat("layer ", layer.layer.value(), " has ", dead, " experts without a live replica"));
+    }
+  }
+}
+
+}  // namespace
+
+GroupStatus ReportGroup(const GroupState& group, absl::Time now) {
+  GroupStatus status;
+  status.name = group.info.name;
+  status.model = group.info.model;
+  status.info = group.info;
+  status.policy = group.settings.policy;
+  status.term = group.term;
+  if (group.publisher.published()) status.epoch = group.publisher.epoch();
+  status.view = group.publisher.view();
+  status.forming = !group.formed;
+  status.static_reason = group.StaticReason();
+  if (group.running.has_value()) status.running_operation = group.running->id;
+  const LoadBook::Balance balance = group.loads.BalanceOf(group.settings.num_windows_for_shares);
+  status.imbalance_now = MeanOfKnown(balance.realised);
+  status.imbalance_initial = MeanOfKnown(balance.initial);
+  status.imbalance_predicted = MeanOfKnown(group.predicted);
+  for (size_t r = 0; r < group.members.members().size(); ++r) {
+    const RankId rank(static_cast<int32_t>(r));
+    status.members.push_back(ReportMember(group, group.members.at(rank), rank, now));
+  }
+  for (const auto& [rank, waiter] : group.members.waiters()) {
+    status.waiting.push_back(ReportWaiter(group, rank, waiter));
+  }
+  for (int l = 0; l < group.info.num_layers; ++l) status.layers.push_back(ReportLayer(group, LayerId(l), balance));
+  status.waves_blocked = group.rollouts.Blocked(now, group.publisher.view().number);
+  status.alerts.assign(group.alerts.begin(), group.alerts.end());
+  status.totals = group.totals;
+  status.totals.tokens = group.loads.num_tokens();
+  status.totals.unrouted_tokens = group.loads.num_unrouted_tokens();
+  status.totals.load_reports = group.loads.num_reports();
+  return status;
+}
+
+GroupStats ReportStats(const GroupState& group, const StatsQuery& query, absl::Time now) {
+  GroupStats stats = group.loads.Stats(query, group.predicted, now);
+  stats.group = group.info.name;
+  return stats;
+}
+
+absl::StatusOr<GroupMaps> ReportMaps(const GroupState& group, std::span<const LayerId> layers) {
+  GroupMaps maps;
+  maps.group = group.info.name;
+  if (group.publisher.published()) maps.epoch = group.publisher.epoch();
+  maps.view_number = group.publisher.view().number;
+  maps.digest = group.publisher.digest();
+  std::vector<LayerId> wanted(layers.begin(), layers.end());
+  for (int l = 0; layers.empty() && l < group.info.num_layers; ++l) wanted.push_back(LayerId(l));
+  for (LayerId layer : wanted) {
+    if (!layer.valid() || layer.value() >= group.info.num_layers) {
+      return absl::NotFoundError(absl::StrCat("map: unknown layer ", layer.value(), "; group ", group.info.name,
+                                              " has ", group.info.num_layers, " layers"));
+    }
+    LayerMapStatus status;
+    status.layer = layer;
+    status.epoch = group.publisher.changed(layer);
+    status.map = MapInForce(group, layer);
+    status.placement = algos::PlacementOf(status.map, group.info.shape.num_slots());
+    for (const Slot& slot : group.slots.layer(layer)) {
+      status.slots.push_back({slot.use, slot.use == SlotUse::kWriting ? slot.incoming : slot.expert, slot.generation});
+    }
+    maps.layers.push_back(std::move(status));
+  }
+  return maps;
+}
+
+RedundancyReport ReportRedundancy(const GroupState& group) {
+  const algos::Shape& shape = group.info.shape;
+  RedundancyReport report;
+  report.group = group.info.name;
+  report.ranks_may_be_lost_serving = RanksThatMayGo(group, 0);
+  report.ranks_may_be_lost_rebalancing = RanksThatMayGo(group, 1);
+  int fewest_ranks = shape.num_ranks;
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    const LayerId layer(l);
+    LayerRedundancy redundancy;
+    redundancy.layer = layer;
+    redundancy.num_slots_condemned = group.slots.NumCondemned(layer);
+    redundancy.free_redundancy = FreeRedundancy(group, layer);
+    const algos::LayerMap map = MapInForce(group, layer);
+    for (int e = 0; e < shape.num_experts; ++e) {
+      std::set<RankId> ranks;
+      for (SlotIdx slot : map.slots_of(ExpertId(e))) ranks.insert(shape.RankOf(slot));
+      redundancy.replicas_of_expert.push_back(map.num_replicas(ExpertId(e)));
+      fewest_ranks = std::min(fewest_ranks, static_cast<int>(ranks.size()));
+    }
+    report.layers.push_back(std::move(redundancy));
+  }
+  report.ranks_may_be_lost_at_once = std::max(0, std::min(fewest_ranks - 1, report.ranks_may_be_lost_serving));
+  AddProblems(group, report);
+  return report;
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GroupState: everything the controller knows of one group, as parts side by side.
+//
+// Group changes it, admission and the slow loop are functions over it, queries read it. Its parts refer to one another,
+// so it never moves; a group whose whole world was replaced gets a new one.
+//
+// Threads:   none. Owned by Group.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "absl/time/time.h"
+
+#include "algos/problem.h"
+#include "controller/core/event.h"
+#include "controller/core/fast_loop.h"
+#include "controller/core/load_book.h"
+#include "controller/core/membership.h"
+#include "controller/core/move_orders.h"
+#include "controller/core/publisher.h"
+#include "controller/core/rollout.h"
+#include "controller/core/slot_table.h"
+#include "controller/core/status.h"
+
+namespace evenkeel::controller {
+
+// A plan that is being computed off the strand.
+struct PendingPlan {
+  std::string operation_id;
+  std::string policy;
+  Cause cause = Cause::kSlowLoop;
+  bool dry_run = false;
+  std::shared_ptr<const algos::Problem> problem;
+};
+
+// The operation whose layers are on their way.
+struct RunningOperation {
+  std::string id;
+  Cause cause = Cause::kSlowLoop;
+  int num_layers_left = 0;
+  int num_layers_failed = 0;
+  std::string failure;  // of the first layer that failed
+};
+
+struct GroupState {
+  static constexpr size_t kAlertsKept = 32;
+
+  GroupState(const GroupInfo& group_info, const GroupSettings& group_settings, uint32_t the_term, absl::Time now)
+      : info(group_info),
+        settings(group_settings),
+        term(the_term),
+        members(info.shape.num_ranks),
+        slots(info.shape, info.num_layers, settings.mismatches_until_condemned),
+        publisher(info.shape.num_ranks, info.num_layers),
+        orders(the_term),
+        rollouts({info, settings, members, slots, orders}),
+        fast_loop(info.shape),
+        loads(info, settings, now),
+        predicted(static_cast<size_t>(info.num_layers), 0.0) {}
+  GroupState(const GroupState&) = delete;
+  GroupState& operator=(const GroupState&) = delete;
+
+  const GroupInfo info;
+  const GroupSettings settings;
+  uint32_t term;        // 0: not taken yet
+  bool formed = false;  // view and maps were published under this term
+  Membership members;
+  SlotTable slots;
+  Publisher publisher;
+  MoveOrders orders;
+  Rollouts rollouts;
+  FastLoop fast_loop;
+  LoadBook loads;
+  std::vector<double> predicted;  // [num_layers] of the shares in force, when they were chosen; 0: unknown
+  uint64_t highest_view = 0;      // heard or published
+  uint64_t num_operations = 0;    // begun by the group itself
+  absl::Time next_shares = absl::InfinitePast();
+  absl::Time next_placement = absl::InfiniteFuture();
+  Cause next_cause = Cause::kSlowLoop;  // of the next plan
+  std::string next_policy;              // empty: the configured one
+  std::string last_skip;                // why the slow loop did nothing, last time
+  absl::btree_map<uint64_t, PendingPlan> plans;
+  std::optional<RunningOperation> running;
+  std::deque<std::string> alerts;
+  GroupTotals totals;
+
+  // Why maps never change; empty where they do (rules 15, 27).
+  std::string StaticReason() const {
+    if (info.routing == Routing::kReplicated) {
+      return "static maps: the group routes a token on several ranks, which needs all of them to switch at one step";
+    }
+    if (info.shape.num_redundant() == 0) {
+      return "static maps: there is no redundant slot, so nothing can be moved or shared";
+    }
+    return {};
+  }
+  // Whether maps may be published at all.
+  bool MayPublish() const { return formed && info.routing != Routing::kReplicated; }
+
+  void Alert(std::string text, Effects& effects) {
+    effects.push_back(Note{info.name, text});
+    alerts.push_back(std::move(text));
+    if (alerts.size() > kAlertsKept) alerts.pop_front();
+  }
+};
+
+}  // namespace evenkeel::controller

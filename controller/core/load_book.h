@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LoadBook: what a group's agents counted, in windows, and how well balanced it was.
+//
+// Spans of a rank's reports follow one another without gaps; where an agent's clock is further than kClockSkewMax from
+// ours, the time of receipt stands in for its own.
+//
+// Threads:   none. Owned by Group.
+// Limits:    GroupSettings::num_windows_kept windows.
+// Errors:    Add names the entry that does not fit; nothing is added then.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "algos/base/ids.h"
+#include "algos/load_windows.h"
+#include "algos/placement.h"
+#include "algos/problem.h"
+#include "controller/core/event.h"
+#include "controller/core/status.h"
+
+namespace evenkeel::controller {
+
+class LoadBook {
+ public:
+  static constexpr absl::Duration kClockSkewMax = absl::Seconds(1);
+
+  LoadBook(const GroupInfo& info, const GroupSettings& settings, absl::Time now);
+
+  // A new incarnation of `rank`: what it reports first began about a report interval before.
+  void Restart(RankId rank) { last_report_[rank.idx()] = absl::InfinitePast(); }
+  absl::Status Add(RankId rank, const LoadReport& report, absl::Time now);
+
+  // Closes windows that are complete; returns how many. `predicted` [num_layers]: of the shares in force, 0 unknown.
+  int Advance(absl::Time now, std::span<const double> predicted);
+  absl::Time NextEdge() const { return windows_.NextEdge(); }
+
+  // The last `count` windows in which anything was counted at all, oldest first.
+  std::vector<algos::Load> Episodes(int count) const;
+  algos::Load Sum(int count) const { return windows_.Sum(count); }
+
+  GroupStats Stats(const StatsQuery& query, std::span<const double> predicted, absl::Time now) const;
+  // Per layer, over the last `count` windows; 0 where nothing was counted.
+  struct Balance {
+    std::vector<double> realised, initial;
+  };
+  Balance BalanceOf(int count) const;
+
+  uint64_t num_tokens() const { return num_tokens_; }
+  uint64_t num_unrouted_tokens() const { return num_unrouted_tokens_; }
+  uint64_t num_reports() const { return num_reports_; }
+
+ private:
+  Balance BalanceOf(const algos::Load& load, std::span<const uint64_t> slot_tokens) const;
+  std::span<const uint64_t> LayerOf(std::span<const uint64_t> slot_tokens, int layer) const;
+
+  const algos::Shape shape_;
+  const int num_layers_;
+  const CountPlace count_place_;
+  const absl::Duration report_interval_;
+  const int num_windows_kept_;
+  const algos::Placement initial_;
+  algos::LoadWindows windows_;
+  std::vector<absl::Time> last_report_;  // [num_ranks] end of the newest span
+  std::deque<WindowStats> series_;       // of closed windows, oldest first
+  uint64_t num_tokens_ = 0;
+  uint64_t num_unrouted_tokens_ = 0;
+  uint64_t num_reports_ = 0;
+};
+
+// The mean of what is known: entries of 0 are left out; 0 if none is left.
+double MeanOfKnown(std::span<const double> values);
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/membership.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace evenkeel::controller {
+
+absl::StatusOr<Membership::Admission> Membership::Admit(SessionId session, const Attach& attach, AttachRules rules,
+                                                        absl::Time now) {
+  const RankId rank = attach.member.rank;
+  MemberRecord& record = members_[rank.idx()];
+  const bool same = record.member == attach.member;
+  if (same && record.attached()) {
+    return absl::AlreadyExistsError(absl::StrCat("attach rank ", rank.value(), " incarnation ",
+                                                 attach.member.incarnation, ": another session speaks for it"));
+  }
+  if (record.known() && !same && !(rules.replace && Gone(rank))) {
+    const auto waiter = waiters_.find(rank);
+    if (waiter != waiters_.end()) {
+      return absl::AlreadyExistsError(absl::StrCat("attach rank ", rank.value(), " incarnation ",
+                                                   attach.member.incarnation, ": incarnation ",
+                                                   record.member.incarnation, " is the member and incarnation ",
+                                                   waiter->second.attach.member.incarnation, " waits already"));
+    }
+    waiters_.emplace(rank, Waiter{session, attach, now});
+    return Admission::kWaits;
+  }
+  if (!same) {
+    record = MemberRecord();
+    record.member = attach.member;
+    record.first_attached = now;
+  }
+  record.session = session;
+  record.endpoints = attach.endpoints;
+  record.engine.alive = true;
+  record.changed = now;
+  record.quiesced_epoch = std::max(record.quiesced_epoch, std::min(attach.quiesced_epoch, attach.epoch));
+  return Admission::kMember;
+}
+
+std::optional<RankId> Membership::Detach(SessionId session, absl::Time now) {
+  for (MemberRecord& record : members_) {
+    if (record.session != session) continue;
+    record.session.reset();
+    record.changed = now;
+    return record.member.rank;
+  }
+  for (const auto& [rank, waiter] : waiters_) {
+    if (waiter.session != session) continue;
+    const RankId found = rank;
+    waiters_.erase(found);
+    return found;
+  }
+  return std::nullopt;
+}
+
+MemberRecord* Membership::FindBySession(SessionId session) {
+  for (MemberRecord& record : members_) {
+    if (record.session == session) return &record;
+  }
+  return nullptr;
+}
+
+bool Membership::AllAttached() const {
+  return std::ranges::all_of(members_, [](const MemberRecord& record) { return record.attached(); });
+}
+
+bool Membership::NoneAttached() const {
+  return std::ranges::none_of(members_, [](const MemberRecord& record) { return record.attached(); });
+}
+
+bool Membership::Gone(RankId rank) const {
+  const MemberRecord& record = members_[rank.idx()];
+  return !record.attached() || !record.engine.alive;
+}
+
+bool Membership::AllGone() const {
+  for (size_t r = 0; r < members_.size(); ++r) {
+    if (!Gone(RankId(static_cast<int32_t>(r)))) return false;
+  }
+  return true;
+}
+
+void Membership::NoteQuiesced(RankId rank, Epoch epoch, uint64_t view_number) {
+  MemberRecord& record = members_[rank.idx()];
+  record.quiesced_epoch = std::max(record.quiesced_epoch, epoch);
+  record.quiesced_view = std::max(record.quiesced_view, view_number);
+}
+
+std::optional<RankId> Membership::FirstNotQuiesced(Epoch epoch, uint64_t view_number) const {
+  for (size_t r = 0; r < members_.size(); ++r) {
+    const MemberRecord& record = members_[r];
+    if (!record.attached() || record.quiesced_epoch < epoch || record.quiesced_view < view_number) {
+      return RankId(static_cast<int32_t>(r));
+    }
+  }
+  return std::nullopt;
+}
+
+Epoch Membership::OldestQuiesced() const {
+  Epoch oldest = members_.front().quiesced_epoch;
+  for (const MemberRecord& record : members_) oldest = std::min(oldest, record.quiesced_epoch);
+  return oldest;
+}
+
+std::vector<Member> Membership::Members() const {
+  std::vector<Member> members;
+  for (const MemberRecord& record : members_) {
+    if (record.known()) members.push_back(record.member);
+  }
+  return members;
+}
+
+std::optional<Waiter> Membership::TakeWaiter(RankId rank) {
+  const auto found = waiters_.find(rank);
+  if (found == waiters_.end()) return std::nullopt;
+  Waiter waiter = std::move(found->second);
+  waiters_.erase(found);
+  return waiter;
+}
+
+}  // namespace evenkeel::controller

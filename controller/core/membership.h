@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Membership: who the members of a group are, who of them is attached, and how far each has quiesced.
+//
+// Every rank has one member at most, known by its incarnation. A member whose stream ended stays a member: silence
+// freezes waves, it expels nobody (rule 24). Another incarnation of a rank waits outside the set.
+//
+// Threads:   none. Owned by Group.
+// Limits:    one member and one waiter a rank.
+// Order:     listings are by rank.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "algos/base/ids.h"
+#include "algos/protocol/identity.h"
+#include "algos/protocol/messages.h"
+#include "controller/core/event.h"
+
+namespace evenkeel::controller {
+
+struct MemberRecord {
+  Member member;  // incarnation 0: nobody yet
+  std::optional<SessionId> session;
+  std::vector<Endpoint> endpoints;
+  Epoch quiesced_epoch;
+  uint64_t quiesced_view = 0;
+  EngineStatus engine;
+  absl::Time first_attached;  // of this incarnation
+  absl::Time changed;         // last attached or detached
+
+  bool known() const { return member.incarnation != 0; }
+  bool attached() const { return session.has_value(); }
+};
+
+// Attached, but of another incarnation than the member of its rank.
+struct Waiter {
+  SessionId session = 0;
+  Attach attach;
+  absl::Time since;
+};
+
+class Membership {
+ public:
+  explicit Membership(int num_ranks) : members_(static_cast<size_t>(num_ranks)) {}
+
+  enum class Admission { kMember, kWaits };
+
+  // Takes the sender in as its rank's member, or lets it wait while `replace` does not allow another incarnation in
+  // the place of one that is gone. kAlreadyExists where another session speaks for the same incarnation, or another
+  // waits for the rank. Requires: the rank is within the world.
+  struct AttachRules {
+    bool replace = false;
+  };
+  absl::StatusOr<Admission> Admit(SessionId session, const Attach& attach, AttachRules rules, absl::Time now);
+
+  // The rank whose member or waiter `session` was; none if unknown.
+  std::optional<RankId> Detach(SessionId session, absl::Time now);
+
+  const MemberRecord& at(RankId rank) const { return members_[rank.idx()]; }
+  MemberRecord& at(RankId rank) { return members_[rank.idx()]; }
+  const std::vector<MemberRecord>& members() const { return members_; }
+  const absl::btree_map<RankId, Waiter>& waiters() const { return waiters_; }
+
+  // The member that speaks through `session`, or null (also for waiters).
+  MemberRecord* FindBySession(SessionId session);
+
+  bool AllAttached() const;
+  bool NoneAttached() const;
+  // Gone: without a stream, or its engine was seen to have ended.
+  bool Gone(RankId rank) const;
+  bool AllGone() const;
+
+  // Remembers that `rank` has quiesced; what is older than known changes nothing.
+  void NoteQuiesced(RankId rank, Epoch epoch, uint64_t view_number);
+
+  // The first member that is detached or has not quiesced at both; none: all have (rules 6, 13).
+  std::optional<RankId> FirstNotQuiesced(Epoch epoch, uint64_t view_number) const;
+  // The newest epoch at which all have quiesced, whether attached or not.
+  Epoch OldestQuiesced() const;
+
+  std::vector<Member> Members() const;
+  // Takes the waiter of `rank` out; empty if there is none.
+  std::optional<Waiter> TakeWaiter(RankId rank);
+
+ private:
+  std::vector<MemberRecord> members_;  // [num_ranks]
+  absl::btree_map<RankId, Waiter> waiters_;
+};
+
+}  // namespace evenkeel::controller

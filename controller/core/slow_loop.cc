@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/slow_loop.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/policy.h"
+#include "controller/core/pricing.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+OperationProgress Describe(const GroupState& group, std::string id, Cause cause, std::string policy) {
+  OperationProgress operation;
+  operation.id = std::move(id);
+  operation.group = group.info.name;
+  operation.cause = cause;
+  operation.policy = std::move(policy);
+  return operation;
+}
+
+std::string OwnId(GroupState& group) {
+  return absl::StrCat(group.info.name, "-", group.term, "-", ++group.num_operations);
+}
+
+algos::Load UniformLoad(const GroupInfo& info) {
+  algos::Load load{.num_layers = info.num_layers, .num_experts = info.shape.num_experts};
+  load.tokens.assign(static_cast<size_t>(info.num_layers) * static_cast<size_t>(info.shape.num_experts), 1);
+  return load;
+}
+
+bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    if (group.fast_loop.HasEnough(load.layer(LayerId(l)))) return true;
+  }
+  return false;
+}
+
+// Begins the operation and has its plan computed.
+void RequestPlan(Planning planning, PendingPlan plan, std::vector<LayerId> layers, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  auto problem = std::make_shared<algos::Problem>();
+  problem->shape = group.info.shape;
+  problem->num_layers = group.info.num_layers;
+  problem->num_nodes = group.info.num_nodes;
+  problem->episodes = group.loads.Episodes(group.settings.num_windows_for_placement);
+  if (problem->episodes.empty()) problem->episodes.push_back(UniformLoad(group.info));
+  for (int l = 0; l < group.info.num_layers; ++l) problem->current.push_back(group.slots.Live(LayerId(l)));
+  problem->layers = std::move(layers);
+  plan.problem = std::move(problem);
+  planning.operations.Begin(Describe(group, plan.operation_id, plan.cause, plan.policy), now, effects);
+  const uint64_t plan_id = planning.next_plan_id++;
+  effects.push_back(ComputePlan{plan_id, plan.policy, plan.problem});
+  group.plans.emplace(plan_id, std::move(plan));
+}
+
+void Begin(Planning planning, OperationProgress operation, OperationState state, std::string detail, absl::Time now,
+           Effects& effects) {
+  operation.state = state;
+  operation.detail = std::move(detail);
+  planning.operations.Begin(std::move(operation), now, effects);
+}
+
+// What runs or is planned for an operator, other than dry runs; empty if nothing.
+std::string OperatorsRearrangement(const GroupState& group) {
+  if (group.running.has_value() && group.running->cause == Cause::kOperator) return group.running->id;
+  for (const auto& [id, plan] : group.plans) {
+    if (plan.cause == Cause::kOperator && !plan.dry_run) return plan.operation_id;
+  }
+  return {};
+}
+
+// Ends what the controller does by itself: it is overtaken by `by`.
+void Supersede(Planning planning, const std::string& by, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const std::string detail = absl::StrCat("overtaken by rearrangement ", by);
+  absl::erase_if(group.plans, [&](const auto& entry) {
+    const PendingPlan& plan = entry.second;
+    if (plan.cause == Cause::kOperator) return false;
+    planning.operations.Close(plan.operation_id, OperationState::kSuperseded, detail, now, effects);
+    return true;
+  });
+  if (!group.running.has_value()) return;
+  for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.Stop(LayerId(l));
+  planning.operations.Close(group.running->id, OperationState::kSuperseded, detail, now, effects);
+  group.running.reset();
+}
+
+absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& request) {
+  if (!request.policy.empty()) {
+    if (const auto policy = algos::FindPolicy(request.policy); !policy.ok()) return policy.status();
+  }
+  for (LayerId layer : request.layers) {
+    if (layer.valid() && layer.value() < group.info.num_layers) continue;
+    return absl::NotFoundError(
+        absl::StrCat("rearrange: unknown layer ", layer.value(), "; the group has ", group.info.num_layers, " layers"));
+  }
+  if (const std::string reason = group.StaticReason(); !reason.empty()) return absl::FailedPreconditionError(reason);
+  if (!group.formed) {
+    return absl::FailedPreconditionError("rearrange: not every rank of the group has attached yet");
+  }
+  const std::string running = OperatorsRearrangement(group);
+  if (!running.empty() && !request.dry_run) {
+    return absl::FailedPreconditionError(absl::StrCat("rearrangement ", running, " is running"));
+  }
+  return absl::OkStatus();
+}
+
+void FailPlan(Planning planning, const PendingPlan& plan, std::string why, absl::Time now, Effects& effects) {
+  planning.operations.Close(plan.operation_id, OperationState::kFailed, std::move(why), now, effects);
+}
+
+absl::Status CheckPlan(const GroupState& group, const PlanComputed& plan) {
+  if (!plan.placements.ok()) return plan.placements.status();
+  if (plan.placements->size() != static_cast<size_t>(group.info.num_layers)) {
+    return absl::InternalError(
+        absl::StrCat("plan of ", plan.placements->size(), " layers for ", group.info.num_layers));
+  }
+  for (const algos::Placement& placement : *plan.placements) {
+    if (const absl::Status status = algos::Validate(placement, group.info.shape); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+void Describe(const std::vector<LayerVerdict>& verdicts, OperationProgress& operation) {
+  std::vector<double> before, after;
+  for (const LayerVerdict& verdict : verdicts) {
+    before.push_back(verdict.imbalance_before);
+    after.push_back(verdict.act ? verdict.imbalance_after : verdict.imbalance_before);
+    if (!verdict.act) continue;
+    ++operation.num_layers;
+    operation.num_moves += verdict.num_moves;
+  }
+  operation.imbalance_before = MeanOfKnown(before);
+  operation.imbalance_predicted = MeanOfKnown(after);
+  operation.detail = Summarise(verdicts);
+}
+
+}  // namespace
+
+void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  PendingPlan plan;
+  plan.operation_id = request.operation_id;
+  plan.policy = request.policy.empty() ? group.settings.policy : request.policy;
+  plan.cause = Cause::kOperator;
+  plan.dry_run = request.dry_run;
+  if (const absl::Status status = CheckRequest(group, request); !status.ok()) {
+    Begin(planning, Describe(group, plan.operation_id, plan.cause, plan.policy), OperationState::kFailed,
+          std::string(status.message()), now, effects);
+    return;
+  }
+  if (!request.dry_run) Supersede(planning, request.operation_id, now, effects);
+  std::vector<LayerId> layers = request.layers;
+  std::ranges::sort(layers);
+  const auto repeated = std::ranges::unique(layers);
+  layers.erase(repeated.begin(), repeated.end());
+  RequestPlan(planning, std::move(plan), std::move(layers), now, effects);
+}
+
+void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  if (now < group.next_placement) return;
+  if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty()) {
+    group.next_placement = now + group.settings.window;
+    return;
+  }
+  PendingPlan plan;
+  plan.cause = group.next_cause;
+  plan.policy = group.next_policy.empty() ? group.settings.policy : group.next_policy;
+  if (!AnyLayerHasEnough(group, group.loads.Sum(group.settings.num_windows_for_placement))) {
+    group.next_placement = now + std::min(group.settings.placement_interval, 10 * group.settings.window);
+    const std::string reason = "too little load was counted to plan by";
+    if (std::exchange(group.last_skip, reason) == reason) return;
+    Begin(planning, Describe(group, OwnId(group), plan.cause, plan.policy), OperationState::kSkipped, reason, now,
+          effects);
+    return;
+  }
+  group.last_skip.clear();
+  group.next_cause = Cause::kSlowLoop;
+  group.next_policy.clear();
+  group.next_placement =
+      group.settings.placement_enabled ? now + group.settings.placement_interval : absl::InfiniteFuture();
+  plan.operation_id = OwnId(group);
+  RequestPlan(planning, std::move(plan), {}, now, effects);
+}
+
+bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const auto found = group.plans.find(computed.plan_id);
+  if (found == group.plans.end()) return false;
+  const PendingPlan plan = std::move(found->second);
+  group.plans.erase(found);
+  if (const absl::Status status = CheckPlan(group, computed); !status.ok()) {
+    FailPlan(planning, plan, std::string(status.message()), now, effects);
+    return true;
+  }
+  std::vector<LayerVerdict> verdicts = PriceOf(*plan.problem, *computed.placements, group.info, group.settings,
+                                               group.slots, group.fast_loop, {.force = plan.cause == Cause::kOperator});
+  const bool any = std::ranges::any_of(verdicts, &LayerVerdict::act);
+  planning.operations.Update(
+      plan.operation_id, now,
+      [&](OperationProgress& operation) {
+        Describe(verdicts, operation);
+        operation.state = plan.dry_run                     ? OperationState::kDone
+                          : any                            ? OperationState::kRunning
+                          : plan.cause == Cause::kOperator ? OperationState::kDone
+                                                           : OperationState::kSkipped;
+        if (plan.dry_run) operation.detail = absl::StrCat("dry run: ", operation.detail);
+      },
+      effects);
+  if (plan.dry_run || !any) return true;
+  RunningOperation running;
+  running.id = plan.operation_id;
+  running.cause = plan.cause;
+  for (LayerVerdict& verdict : verdicts) {
+    if (!verdict.act) continue;
+    group.rollouts.Start(verdict.layer, std::move(verdict.target), plan.operation_id, now);
+    ++running.num_layers_left;
+  }
+  group.running = std::move(running);
+  return true;
+}
+
+namespace {
+
+void CountReport(GroupTotals& totals, const RolloutReport& report) {
+  switch (report.kind) {
+    case RolloutReport::Kind::kWaveBegun:
+      ++totals.waves;
+      break;
+    case RolloutReport::Kind::kWaveUndone:
+      ++totals.waves_undone;
+      break;
+    case RolloutReport::Kind::kMoveVerified:
+      ++totals.moves;
+      totals.bytes_moved += report.bytes;
+      break;
+    case RolloutReport::Kind::kMoveFailed:
+      ++totals.moves_failed;
+      break;
+    case RolloutReport::Kind::kLayerDone:
+      ++totals.rollouts;
+      break;
+    case RolloutReport::Kind::kLayerFailed:
+    case RolloutReport::Kind::kAlert:
+      break;
+  }
+}
+
+void CountReport(OperationProgress& operation, const RolloutReport& report) {
+  switch (report.kind) {
+    case RolloutReport::Kind::kWaveBegun:
+      ++operation.num_waves;
+      break;
+    case RolloutReport::Kind::kWaveUndone:
+      operation.detail = absl::StrCat("a wave was undone: ", report.text);
+      break;
+    case RolloutReport::Kind::kMoveVerified:
+      ++operation.num_moves_done;
+      operation.num_moves = std::max(operation.num_moves, operation.num_moves_done);
+      operation.bytes_done += report.bytes;
+      break;
+    case RolloutReport::Kind::kMoveFailed:
+      ++operation.num_moves_failed;
+      operation.num_corrupt += report.corrupt;
+      operation.detail = report.text;
+      break;
+    case RolloutReport::Kind::kLayerDone:
+      ++operation.num_layers_done;
+      break;
+    case RolloutReport::Kind::kLayerFailed:
+    case RolloutReport::Kind::kAlert:
+      break;
+  }
+}
+
+}  // namespace
+
+void TakeReports(Planning planning, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  for (const RolloutReport& report : group.rollouts.TakeReports()) {
+    CountReport(group.totals, report);
+    if (report.kind == RolloutReport::Kind::kAlert) group.Alert(report.text, effects);
+    planning.operations.Update(
+        report.operation_id, now, [&](OperationProgress& operation) { CountReport(operation, report); }, effects);
+    if (!group.running.has_value() || group.running->id != report.operation_id) continue;
+    RunningOperation& running = *group.running;
+    const bool failed = report.kind == RolloutReport::Kind::kLayerFailed;
+    if (!failed && report.kind != RolloutReport::Kind::kLayerDone) continue;
+    --running.num_layers_left;
+    running.num_layers_failed += failed;
+    if (failed && running.failure.empty()) running.failure = report.text;
+    if (running.num_layers_left > 0) continue;
+    planning.operations.Update(
+        running.id, now,
+        [&](OperationProgress& operation) {
+          operation.state = running.num_layers_failed > 0 ? OperationState::kFailed : OperationState::kDone;
+          operation.detail = running.num_layers_failed > 0
+                                 ? running.failure
+                                 : absl::StrCat(operation.num_layers_done, " layers, ", operation.num_moves_done,
+                                                " moves, ", operation.num_moves_failed, " retried");
+        },
+        effects);
+    group.running.reset();
+  }
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SlowLoop: when placements are planned, what comes of a plan, and the operations that tell of it.
+//
+// A plan is computed off the strand from the state of now; when it comes back it is dropped if its operation was
+// overtaken. An operator's rearrangement takes the place of the controller's own, and is refused while another
+// operator's runs.
+//
+// Threads:   none; functions over a GroupState.
+// Errors:    what cannot be done becomes an operation that failed or was skipped, with the reason.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+#include "controller/core/event.h"
+#include "controller/core/group_state.h"
+#include "controller/core/operations.h"
+
+namespace evenkeel::controller {
+
+struct Planning {
+  GroupState& group;
+  Operations& operations;
+  uint64_t& next_plan_id;  // of the coordinator
+};
+
+// An operator asks. Requires: the operation's id is unknown.
+void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects);
+
+// Begins a plan of the controller's own where one is due. `windows_closed`: load is new.
+void PlanIfDue(Planning planning, absl::Time now, Effects& effects);
+
+// True where the plan was this group's.
+bool TakePlan(Planning planning, const PlanComputed& plan, absl::Time now, Effects& effects);
+
+// Books what the rollouts did: operations, totals, alerts.
+void TakeReports(Planning planning, absl::Time now, Effects& effects);
+
+}  // namespace evenkeel::controller
