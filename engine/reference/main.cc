@@ -57,9 +57,18 @@ They find each other through sockets in --run_dir and serve real text at once, b
 evenkeel-agent per rank may come and go. What a rank does stands in <run_dir>/engine-<rank>.json, rewritten four times a
 second. SIGTERM ends it; its exit status is 0 when nothing it checked was wrong.)";
 
+// Words of a flag's name may be joined by dashes as well.
+void JoinByUnderscores(char* argument) {
+  if (argument[0] != '-' || argument[1] != '-') return;
+  for (char* c = argument + 2; *c != '\0' && *c != '='; ++c) {
+    if (*c == '-') *c = '_';
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) JoinByUnderscores(argv[i]);
   absl::SetProgramUsageMessage(kUsage);
   absl::FlagsUsageConfig usage;
   usage.contains_helpshort_flags = [](absl::string_view file) {

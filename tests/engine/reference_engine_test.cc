@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whole groups of reference engines, each a process of its own, without agents or a controller.
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "catch2/catch.hpp"
+#include "nlohmann/json.hpp"
+
+namespace evenkeel::engine {
+namespace {
+
+constexpr absl::Duration kDeadline = absl::Seconds(60);
+
+class Group {
+ public:
+  explicit Group(int num_ranks) : num_ranks_(num_ranks) {
+    const char* base = std::getenv("TEST_TMPDIR");
+    run_dir_ = std::string(base != nullptr ? base : "/tmp") + "/engines.XXXXXX";
+    REQUIRE(mkdtemp(run_dir_.data()) != nullptr);
+    region_dir_ = run_dir_ + "/regions";
+    std::filesystem::create_directory(region_dir_);
+  }
+  ~Group() {
+    for (const auto& [rank, pid] : pids_) {
+      kill(pid, SIGKILL);
+      waitpid(pid, nullptr, 0);
+    }
+    std::filesystem::remove_all(run_dir_);
+  }
+
+  void Start(int rank, const std::vector<std::string>& extra = {}) {
+    std::vector<std::string> arguments = {"engine/reference/reference_engine",
+                                          absl::StrCat("--ranks=", num_ranks_),
+                                          absl::StrCat("--rank=", rank),
+                                          absl::StrCat("--run_dir=", run_dir_),
+                                          absl::StrCat("--region_dir=", region_dir_),
+                                          "--batch=4",
+                                          "--prompt_bytes=24",
+                                          "--decode_bytes=16",
+                                          "--check=full"};
+    arguments.insert(arguments.end(), extra.begin(), extra.end());
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, LogOf(rank).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    pid_t pid = 0;
+    REQUIRE(posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    pids_[rank] = pid;
+  }
+  void StartAll(const std::vector<std::string>& extra = {}) {
+    for (int rank = 0; rank < num_ranks_; ++rank) Start(rank, extra);
+  }
+
+  // Of the newest status file; empty before the first.
+  nlohmann::json Status(int rank) const {
+    std::ifstream file(absl::StrCat(run_dir_, "/engine-", rank, ".json"));
+    const nlohmann::json status = nlohmann::json::parse(file, nullptr, false);
+    return status.is_object() ? status : nlohmann::json::object();
+  }
+  uint64_t Count(int rank, const char* key) const { return Status(rank).value(key, uint64_t{0}); }
+  int WaitingFor(int rank) const { return Status(rank).value("waiting_for", -1); }
+  uint64_t Total(const char* key) const {
+    uint64_t total = 0;
+    for (int rank = 0; rank < num_ranks_; ++rank) total += Count(rank, key);
+    return total;
+  }
+
+  void Signal(int rank, int number) { kill(pids_.at(rank), number); }
+  void SignalAll(int number) {
+    for (const auto& [rank, pid] : pids_) kill(pid, number);
+  }
+  // The exit status, 128 + signal where killed, or -1 where it does not end.
+  int Wait(int rank) {
+    const absl::Time deadline = absl::Now() + kDeadline;
+    int status = 0;
+    while (absl::Now() < deadline) {
+      if (waitpid(pids_.at(rank), &status, WNOHANG) > 0) {
+        pids_.erase(rank);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      }
+      usleep(5000);
+    }
+    return -1;
+  }
+  std::vector<int> StopAll() {
+    SignalAll(SIGTERM);
+    std::vector<int> statuses;
+    for (int rank = 0; rank < num_ranks_; ++rank) statuses.push_back(pids_.count(rank) != 0 ? Wait(rank) : 0);
+    return statuses;
+  }
+  template <typename Condition>
+  bool Await(Condition condition) const {
+    const absl::Time deadline = absl::Now() + kDeadline;
+    while (!condition()) {
+      if (absl::Now() > deadline) return false;
+      usleep(20000);
+    }
+    return true;
+  }
+
+  std::string Log(int rank) const {
+    std::ifstream file(LogOf(rank));
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  }
+  // Regions and sockets that are still there.
+  std::vector<std::string> Remains() const {
+    std::vector<std::string> remains;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(run_dir_)) {
+      const std::string extension = entry.path().extension();
+      if (!entry.is_directory() && extension != ".json" && extension != ".log") remains.push_back(entry.path());
+    }
+    return remains;
+  }
+
+ private:
+  std::string LogOf(int rank) const { return absl::StrCat(run_dir_, "/engine-", rank, ".log"); }
+
+  const int num_ranks_;
+  std::string run_dir_, region_dir_;
+  std::map<int, pid_t> pids_;
+};
+
+TEST_CASE("four engines serve the right text by the default placement and leave nothing behind", "[engine]") {
+  Group group(4);
+  group.StartAll({"--lanes=2", "--redundant=8"});
+  REQUIRE(group.Await([&] {
+    for (int rank = 0; rank < 4; ++rank) {
+      if (group.Count(rank, "checked_tokens") < 300) return false;
+    }
+    return true;
+  }));
+  CHECK(group.StopAll() == std::vector<int>{0, 0, 0, 0});
+  CHECK(group.Total("mismatched_tokens") == 0);
+  CHECK(group.Total("stale_slot_uses") == 0);
+  CHECK(group.Total("dropped_tokens") == 0);
+  CHECK(group.Total("calls_that_waited") == 0);
+  CHECK(group.Total("served_rows") > 0);
+  CHECK(group.Remains() == std::vector<std::string>{});
+  for (int rank = 0; rank < 4; ++rank) {
+    const nlohmann::json status = group.Status(rank);
+    CHECK(status["state"] == "ended");
+    CHECK(status["epoch"] == "0.0");
+    CHECK(status["step_ms_p50"].get<double>() > 0);
+    CHECK(status["step_ms_p99"].get<double>() >= status["step_ms_p50"].get<double>());
+    CAPTURE(group.Log(rank));
+    CHECK(group.Log(rank).empty());
+  }
+}
+
+TEST_CASE("wrong answers of one rank are counted by the others as mismatched tokens", "[engine]") {
+  Group group(3);
+  group.StartAll({"--fail-rank=1", "--fail-after-steps=20", "--fail-as=zeros"});
+  REQUIRE(
+      group.Await([&] { return group.Count(0, "mismatched_tokens") > 0 && group.Count(2, "mismatched_tokens") > 0; }));
+  CHECK(group.Count(1, "mismatched_tokens") == 0);
+  CHECK(group.StopAll() == std::vector<int>{1, 0, 1});
+  CHECK_THAT(group.Log(0), Catch::Contains("checked tokens mismatched"));
+}
+
+TEST_CASE("a rank that ends in the middle of a step blocks nobody for ever, and its successor is served", "[engine]") {
+  Group group(3);
+  group.StartAll({"--fail-rank=1", "--fail-after-steps=10", "--fail-as=exit", "--answer_seconds=0.5"});
+  CHECK(group.Wait(1) == 3);
+  CHECK(group.Await([&] { return group.WaitingFor(0) == 1 && group.WaitingFor(2) == 1; }));
+  CHECK(group.Await([&] { return group.Count(0, "aborted_steps") > 0; }));
+  const uint64_t tokens = group.Count(0, "tokens");
+  group.Start(1);
+  CHECK(group.Await([&] { return group.Count(0, "tokens") > tokens + 100 && group.Count(1, "checked_tokens") > 100; }));
+  CHECK(group.StopAll() == std::vector<int>{0, 0, 0});
+  CHECK(group.Total("mismatched_tokens") == 0);
+  CHECK(group.Total("stale_slot_uses") == 0);
+}
+
+TEST_CASE("a rank that hangs or cuts its sockets is waited for by name, and the others still end at SIGTERM",
+          "[engine]") {
+  const char* how = GENERATE("hang", "cut");
+  CAPTURE(how);
+  Group group(3);
+  group.StartAll({"--fail-rank=2", "--fail-after-steps=10", absl::StrCat("--fail-as=", how)});
+  CHECK(group.Await([&] { return group.WaitingFor(0) == 2 && group.WaitingFor(1) == 2; }));
+  group.Signal(0, SIGTERM);
+  group.Signal(1, SIGTERM);
+  CHECK(group.Wait(0) == 0);
+  CHECK(group.Wait(1) == 0);
+  group.Signal(2, SIGKILL);
+  CHECK(group.Wait(2) == 128 + SIGKILL);
+  CHECK(group.Total("mismatched_tokens") == 0);
+}
+
+TEST_CASE("a slow or stopped rank delays the others and changes no text", "[engine]") {
+  Group group(3);
+  group.StartAll({"--fail-rank=1", "--fail-after-steps=20", "--fail-as=slow"});
+  REQUIRE(group.Await([&] { return group.Count(0, "checked_tokens") > 100; }));
+  group.Signal(2, SIGSTOP);
+  CHECK(group.Await([&] { return group.WaitingFor(0) == 2; }));
+  group.Signal(2, SIGCONT);
+  const uint64_t tokens = group.Count(0, "tokens");
+  CHECK(group.Await([&] { return group.Count(0, "tokens") > tokens; }));
+  CHECK(group.StopAll() == std::vector<int>{0, 0, 0});
+  CHECK(group.Total("mismatched_tokens") == 0);
+  CHECK(group.Total("stale_slot_uses") == 0);
+}
+
+TEST_CASE("an engine that cannot start says why", "[engine]") {
+  using Catch::Contains;
+  Group group(2);
+  const auto error = [&](int status, const std::vector<std::string>& extra) {
+    group.Start(0, extra);
+    CHECK(group.Wait(0) == status);
+    CHECK(group.Remains().empty());
+    return group.Log(0);
+  };
+  CHECK_THAT(error(1, {"--startup_seconds=0.3"}), Contains("for rank 1 of 2"));
+  CHECK_THAT(error(2, {"--rank=2"}), Contains("--rank 2 of 2"));
+  CHECK_THAT(error(2, {"--ranks=0"}), Contains("--ranks is 0"));
+  CHECK_THAT(error(2, {"--slots_per_rank=31"}), Contains("31 slots on each of 2 ranks for 64 experts"));
+  CHECK_THAT(error(2, {"--run_dir="}), Contains("--run_dir is needed"));
+  CHECK_THAT(error(1, {"--run_dir=/nonexistent"}), Contains("/nonexistent"));
+  CHECK_THAT(error(1, {"--region_dir=/nonexistent"}), Contains("/nonexistent"));
+  CHECK_THAT(error(1, {"--model_dir=/nonexistent"}), Contains("/nonexistent/config.json"));
+  CHECK_THAT(error(2, {"--prompt_bytes=200", "--decode_bytes=100"}), Contains("257"));
+  CHECK_THAT(error(2, {"--mix=latin:3"}), Contains("no domain latin"));
+  CHECK_THAT(error(2, {"--check=maybe"}), Contains("--check"));
+  CHECK_THAT(error(2, {"--lanes=0"}), Contains("--lanes"));
+  CHECK_THAT(error(2, {"--fail-rank=0", "--fail-as=explode"}), Contains("no failure explode"));
+  CHECK_THAT(error(2, {"stray"}), Contains("stray"));
+}
+
+TEST_CASE("engines of another group or shape do not serve together, and one rank has one engine", "[engine]") {
+  using Catch::Contains;
+  Group group(2);
+  group.Start(0, {"--slots_per_rank=33"});
+  group.Start(1, {"--slots_per_rank=34"});
+  CHECK(group.Wait(0) == 1);
+  CHECK_THAT(group.Log(0), Contains("cannot work with rank 1") && Contains("slots a rank"));
+  group.Signal(1, SIGKILL);
+  group.Wait(1);
+  Group whole(2);
+  whole.StartAll();
+  REQUIRE(whole.Await([&] { return whole.Count(0, "tokens") > 0; }));
+  const pid_t first = whole.Status(0)["pid"].get<pid_t>();
+  whole.Start(0);
+  CHECK(whole.Wait(0) == 1);
+  CHECK_THAT(whole.Log(0), Contains("an engine of rank 0 is serving"));
+  kill(first, SIGTERM);
+  CHECK(waitpid(first, nullptr, 0) == first);
+}
+
+}  // namespace
+}  // namespace evenkeel::engine
