@@ -55,10 +55,11 @@ absl::Status LoadWindows::Add(absl::Time now, const Report& report) {
   const uint64_t length = static_cast<uint64_t>(to) - static_cast<uint64_t>(std::min(from, to));
   const int64_t latest = absl::ToUnixNanos(now_);
   if (to > latest) {
-    const uint64_t room =
-        static_cast<uint64_t>(latest) - static_cast<uint64_t>(std::numeric_limits<int64_t>::min() + 1);
+    // As unsigned, since a span may be longer than half of all time.
+    const uint64_t end = static_cast<uint64_t>(latest);
+    const uint64_t earliest = static_cast<uint64_t>(std::numeric_limits<int64_t>::min() + 1);
     to = latest;
-    from = latest - static_cast<int64_t>(std::min(length, room));
+    from = static_cast<int64_t>(end - std::min(length, end - earliest));
   }
   const int64_t last = NumberOfEnd(to, window_nanos_);
   const int64_t first = std::min(NumberOfBegin(from, window_nanos_), last);
