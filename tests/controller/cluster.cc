@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/controller/cluster.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "catch2/catch.hpp"
+
+#include "algos/base/hash.h"
+#include "algos/policy.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+uint64_t DigestOfMaps(const Maps& maps) {
+  std::vector<uint64_t> digests;
+  for (const algos::LayerMap& map : maps) digests.push_back(algos::DigestOf(map));
+  return algos::DigestOf(digests);
+}
+
+}  // namespace
+
+Cluster::Cluster(Options the_options) : options(std::move(the_options)), next_report_(now) {
+  coordinator = std::make_unique<Coordinator>(options.settings);
+  stored_term = options.settings.stored_term;
+  agents.resize(static_cast<size_t>(options.shape.num_ranks));
+  for (int r = 0; r < options.shape.num_ranks; ++r) RestartEngine(r);
+}
+
+uint64_t Cluster::FingerprintOf(LayerId layer, ExpertId expert) const {
+  return MixBits(static_cast<uint64_t>(layer.value() * 10000 + expert.value() + 1));
+}
+
+void Cluster::RestartEngine(int rank) {
+  FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  const uint64_t incarnation = agent.member.incarnation + 100 + static_cast<uint64_t>(rank);
+  agent = FakeAgent();
+  agent.member = {RankId(rank), incarnation};
+  const algos::Placement initial = algos::DefaultPlacement(options.shape);
+  agent.maps.assign(static_cast<size_t>(options.num_layers), algos::EvenMap(initial, options.shape.num_experts));
+  agent.in_use = {agent.maps};
+  for (int l = 0; l < options.num_layers; ++l) {
+    for (int s = 0; s < options.shape.slots_per_rank; ++s) {
+      const ExpertId expert = initial.expert_of_slot[options.shape.SlotAt(RankId(rank), s).idx()];
+      agent.slots.push_back({SlotState::kVerified, expert, 0, FingerprintOf(LayerId(l), expert)});
+    }
+  }
+}
+
+SlotRecord& Cluster::RecordOf(LayerId layer, SlotIdx slot) {
+  FakeAgent& agent = agents[options.shape.RankOf(slot).idx()];
+  return agent.slots[static_cast<size_t>(layer.value() * options.shape.slots_per_rank + options.shape.LocalSlot(slot))];
+}
+
+// ---- Streams
+
+Attach Cluster::AttachOf(int rank) const {
+  const FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  Attach attach;
+  attach.group.name = kGroup;
+  attach.group.model = "m";
+  attach.group.shape = options.shape;
+  attach.group.num_layers = options.num_layers;
+  attach.group.expert_bytes = 1000;
+  attach.group.routing = options.routing;
+  attach.member = agent.member;
+  attach.endpoints = {{"local", "host", std::to_string(rank)}};
+  attach.term_obeyed = agent.term_obeyed;
+  attach.epoch = agent.epoch;
+  attach.maps_digest = DigestOfMaps(agent.maps);
+  attach.quiesced_epoch = agent.quiesced;
+  attach.view_number = agent.view_number;
+  attach.slots = agent.slots;
+  return attach;
+}
+
+void Cluster::AttachAgent(int rank) {
+  FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  agent.session = next_session_++;
+  agent.welcomed = false;
+  agent.refused.reset();
+  Deliver(AgentMessageReceived{*agent.session, AttachOf(rank)});
+}
+
+void Cluster::AttachAll() {
+  for (int r = 0; r < options.shape.num_ranks; ++r) AttachAgent(r);
+}
+
+void Cluster::DetachAgent(int rank) {
+  FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  const auto session = std::exchange(agent.session, std::nullopt);
+  if (session.has_value()) Deliver(AgentDetached{*session});
+}
+
+void Cluster::RestartController(std::vector<OperationProgress> stored) {
+  for (FakeAgent& agent : agents) agent.session.reset();
+  inbox_.clear();
+  plans.clear();
+  CoordinatorSettings settings = options.settings;
+  settings.stored_term = stored_term;
+  settings.stored_operations = std::move(stored);
+  coordinator = std::make_unique<Coordinator>(settings);
+}
+
+void Cluster::Send(int rank, AgentMessage message) {
+  const FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  if (agent.session.has_value()) Deliver(AgentMessageReceived{*agent.session, std::move(message)});
+}
+
+void Cluster::Rearrange(std::string id, std::string policy, std::vector<LayerId> layers, bool dry_run) {
+  Deliver(RearrangeRequested{std::move(id), kGroup, std::move(policy), std::move(layers), dry_run});
+}
+
+// ---- The loop
+
+void Cluster::Deliver(const Event& event) {
+  inbox_.push_back(event);
+  Settle();
+}
+
+void Cluster::Settle() {
+  static thread_local int depth = 0;
+  if (depth > 0) return;  // the outer loop takes what was added
+  ++depth;
+  while (!inbox_.empty()) {
+    const Event event = std::move(inbox_.front());
+    inbox_.pop_front();
+    for (const Effect& effect : coordinator->Step(now, event)) Take(effect);
+  }
+  --depth;
+}
+
+void Cluster::Run(absl::Duration duration) {
+  const absl::Time end = now + duration;
+  while (now < end) {
+    next_report_ = std::max(next_report_, now);
+    const absl::Time next = std::min({end, next_report_, std::max(coordinator->NextWakeup(), now)});
+    now = std::max(next, now + absl::Microseconds(10));
+    if (next_report_ <= now) {
+      next_report_ = now + absl::Milliseconds(100);
+      ReportLoad();
+    }
+    if (coordinator->NextWakeup() <= now) Deliver(Tick{});
+  }
+}
+
+bool Cluster::RunUntil(const std::function<bool()>& condition, absl::Duration limit) {
+  const absl::Time end = now + limit;
+  while (!condition()) {
+    if (now >= end) return false;
+    Run(absl::Milliseconds(10));
+  }
+  return true;
+}
+
+void Cluster::ReportLoad() {
+  for (size_t r = 0; r < agents.size(); ++r) {
+    const FakeAgent& agent = agents[r];
+    if (!agent.session.has_value() || !agent.welcomed) continue;
+    LoadReport report;
+    report.time = now;
+    for (size_t l = 0; l < load.size(); ++l) {
+      const algos::LayerMap& map = agent.maps[l];
+      for (int e = 0; e < options.shape.num_experts; ++e) {
+        const auto slots = map.slots_of(ExpertId(e));
+        for (size_t i = 0; i < slots.size(); ++i) {
+          if (options.shape.RankOf(slots[i]).idx() != r) continue;
+          const double share = static_cast<double>(map.ShareUnits(ExpertId(e), static_cast<int>(i))) / 0x1p32;
+          const auto tokens = static_cast<uint64_t>(share * static_cast<double>(load[l][static_cast<size_t>(e)]) / 10);
+          report.entries.push_back({LayerId(static_cast<int>(l)), slots[i], ExpertId(e), tokens});
+        }
+      }
+    }
+    Send(static_cast<int>(r), report);
+  }
+}
+
+void Cluster::Take(const Effect& effect) {
+  trace = MixBits(trace ^ effect.index());
+  if (const auto* send = std::get_if<SendToAgent>(&effect)) {
+    trace = MixBits(trace ^ send->session ^ send->message.index() << 32);
+    for (FakeAgent& agent : agents) {
+      if (agent.session == send->session) ToAgent(agent, send->message);
+    }
+  } else if (const auto* close = std::get_if<CloseSession>(&effect)) {
+    for (FakeAgent& agent : agents) {
+      if (agent.session == close->session) agent.session.reset();
+    }
+  } else if (const auto* plan = std::get_if<ComputePlan>(&effect)) {
+    plans.push_back(*plan);
+    if (hold_plans) return;
+    const auto policy = algos::FindPolicy(plan->policy);
+    REQUIRE(policy.ok());
+    inbox_.push_back(PlanComputed{plan->plan_id, (*policy)(*plan->problem)});
+    plans.pop_back();
+  } else if (const auto* operation = std::get_if<PersistOperation>(&effect)) {
+    persisted.push_back(operation->operation);
+  } else if (const auto* note = std::get_if<Note>(&effect)) {
+    notes.push_back(note->text);
+  } else if (const auto* term = std::get_if<PersistTerm>(&effect)) {
+    REQUIRE(term->term > stored_term);
+    stored_term = term->term;
+  } else if (const auto* down = std::get_if<StepDown>(&effect)) {
+    stepped_down = down->term;
+  }
+}
+
+// ---- Agents
+
+void Cluster::ToAgent(FakeAgent& agent, const ControllerMessage& message) {
+  if (const auto* welcome = std::get_if<Welcome>(&message)) {
+    REQUIRE(welcome->term >= agent.term_obeyed);
+    REQUIRE(welcome->term == stored_term);  // durable before anybody hears of it
+    agent.term_obeyed = welcome->term;
+    agent.welcomed = true;
+    inbox_.push_back(AgentMessageReceived{*agent.session, EngineStatus{.called_begin_step = true,
+                                                                       .called_end_step = true,
+                                                                       .called_route = true,
+                                                                       .oldest_open_step = {},
+                                                                       .waiting_for = {}}});
+  } else if (const auto* view = std::get_if<ViewUpdate>(&message)) {
+    REQUIRE(view->view.number >= agent.view_number);
+    agent.view_number = view->view.number;
+    Quiesce(agent);
+  } else if (const auto* update = std::get_if<MapsUpdate>(&message)) {
+    Obey(agent, *update);
+  } else if (const auto* order = std::get_if<MoveOrder>(&message)) {
+    orders.push_back(*order);
+    Obey(agent, *order);
+  } else if (const auto* cancel = std::get_if<CancelMove>(&message)) {
+    cancels.push_back(*cancel);
+    Obey(agent, *cancel);
+  } else if (const auto* refused = std::get_if<Refused>(&message)) {
+    agent.refused = refused->status;
+  }
+}
+
+void Cluster::Obey(FakeAgent& agent, const MapsUpdate& update) {
+  const bool full = update.base_epoch == update.epoch;
+  REQUIRE(agent.welcomed);
+  REQUIRE(update.epoch > agent.epoch);
+  REQUIRE(update.view_number == agent.view_number);
+  REQUIRE((full ? update.layers.size() == agent.maps.size() : update.base_epoch == agent.epoch));
+  Maps maps = agent.maps;
+  for (const auto& [layer, map] : update.layers) maps[layer.idx()] = map;
+  REQUIRE(DigestOfMaps(maps) == update.maps_digest);
+  JudgeMaps(maps);
+  agent.maps = maps;
+  agent.in_use.push_back(std::move(maps));
+  agent.epoch = update.epoch;
+  updates.push_back(update);
+  Quiesce(agent);
+}
+
+void Cluster::Quiesce(FakeAgent& agent) {
+  if (agent.stalled) return;
+  agent.in_use = {agent.maps};
+  agent.quiesced = agent.epoch;
+  if (agent.session.has_value()) {
+    inbox_.push_back(
+        AgentMessageReceived{*agent.session, Quiesced{agent.epoch, DigestOfMaps(agent.maps), agent.view_number}});
+  }
+}
+
+void Cluster::Obey(FakeAgent& agent, const MoveOrder& order) {
+  SlotRecord& record = RecordOf(order.layer, order.slot);
+  REQUIRE(options.shape.RankOf(order.slot) == agent.member.rank);
+  REQUIRE(order.generation == record.generation + 1);
+  REQUIRE(order.fingerprint == FingerprintOf(order.layer, order.expert));
+  REQUIRE(!order.sources.empty());
+  REQUIRE(agent.quiesced >= order.retired_since);
+  JudgeWrite(order.layer, order.slot);
+  const auto& source = order.sources.front();
+  const SlotRecord& content = RecordOf(order.layer, source.slot);
+  REQUIRE(content.state == SlotState::kVerified);
+  REQUIRE(content.expert == order.expert);
+  record = {SlotState::kWriting, order.expert, order.generation, 0};
+  agent.moves[{order.layer.value(), order.slot.value()}] = order;
+  if (!agent.holds_moves) EndMove(agent, order);
+}
+
+void Cluster::EndMove(FakeAgent& agent, const MoveOrder& order) {
+  agent.moves.erase({order.layer.value(), order.slot.value()});
+  SlotRecord& record = RecordOf(order.layer, order.slot);
+  JudgeWrite(order.layer, order.slot);
+  AgentMessage answer;
+  if (agent.num_moves_to_corrupt > 0 || agent.num_moves_to_fail > 0) {
+    const bool corrupt = agent.num_moves_to_corrupt > 0;
+    --(corrupt ? agent.num_moves_to_corrupt : agent.num_moves_to_fail);
+    record = {SlotState::kFree, ExpertId(), order.generation, 0};
+    MoveFailed failed{
+        order.move_id, order.layer, order.slot, order.generation, {}, false, order.sources[0].member.rank};
+    failed.status = corrupt ? absl::DataLossError("fingerprint mismatch") : absl::UnavailableError("peer away");
+    answer = failed;
+  } else {
+    record = {SlotState::kVerified, order.expert, order.generation, order.fingerprint};
+    answer = MoveFinished{order.move_id,     order.layer, order.slot,           order.generation,
+                          order.fingerprint, 1000,        absl::Milliseconds(1)};
+  }
+  if (agent.session.has_value()) inbox_.push_back(AgentMessageReceived{*agent.session, answer});
+}
+
+void Cluster::Obey(FakeAgent& agent, const CancelMove& cancel) {
+  SlotRecord& record = RecordOf(cancel.layer, cancel.slot);
+  MoveFailed failed{cancel.move_id, cancel.layer, cancel.slot, cancel.generation, absl::AbortedError("cancelled"),
+                    false,          RankId()};
+  if (record.generation == cancel.generation && record.state == SlotState::kVerified) {
+    inbox_.push_back(AgentMessageReceived{
+        *agent.session,
+        MoveFinished{cancel.move_id, cancel.layer, cancel.slot, cancel.generation, record.fingerprint, 0, {}}});
+    return;
+  }
+  if (record.generation < cancel.generation) {
+    record.generation = cancel.generation;
+    failed.content_kept = record.state == SlotState::kVerified;
+  } else if (record.state == SlotState::kWriting) {
+    agent.moves.erase({cancel.layer.value(), cancel.slot.value()});
+    record = {SlotState::kFree, ExpertId(), cancel.generation, 0};
+  }
+  inbox_.push_back(AgentMessageReceived{*agent.session, failed});
+}
+
+void Cluster::Resume(int rank) {
+  FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  agent.stalled = agent.holds_moves = false;
+  Quiesce(agent);
+  const auto moves = agent.moves;
+  for (const auto& [key, order] : moves) EndMove(agent, order);
+  Settle();
+}
+
+// ---- The judge
+
+void Cluster::JudgeWrite(LayerId layer, SlotIdx slot) const {
+  for (const FakeAgent& agent : agents) {
+    for (const Maps& maps : agent.in_use) {
+      const auto& slots = maps[layer.idx()].slots;
+      INFO("rank " << agent.member.rank.value() << " may still send tokens to slot " << slot.value() << " of layer "
+                   << layer.value());
+      REQUIRE(std::find(slots.begin(), slots.end(), slot) == slots.end());
+    }
+  }
+}
+
+void Cluster::JudgeMaps(const Maps& maps) const {
+  for (size_t l = 0; l < maps.size(); ++l) {
+    for (int e = 0; e < options.shape.num_experts; ++e) {
+      REQUIRE(maps[l].num_replicas(ExpertId(e)) >= 1);
+      for (SlotIdx slot : maps[l].slots_of(ExpertId(e))) {
+        const SlotRecord& record =
+            const_cast<Cluster*>(this)->RecordOf(LayerId(static_cast<int>(l)), slot);  // NOLINT: reads only
+        INFO("layer " << l << " expert " << e << " slot " << slot.value());
+        REQUIRE(record.state == SlotState::kVerified);
+        REQUIRE(record.expert == ExpertId(e));
+      }
+    }
+  }
+}
+
+std::string Cluster::StateOf(std::string_view operation) const {
+  static const char* const kNames[] = {"planning", "running", "done", "failed", "skipped", "superseded"};
+  const auto found = coordinator->GetOperation(operation);
+  return found.ok() ? kNames[static_cast<size_t>(found->state)] : "unknown";
+}
+
+}  // namespace evenkeel::controller

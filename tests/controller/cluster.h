@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cluster: a Coordinator with agents that do exactly what they are told, and a judge of every step.
+//
+// Agents answer at once unless told otherwise: a stalled one does not quiesce, one that holds moves does not answer
+// them, one that is away is not heard. The judge checks that no slot is written while any map in use names it, that maps
+// name verified slots alone, and that epochs only grow (docs/protocol.md, rules 3, 5, 6, 7).
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "algos/layer_map.h"
+#include "algos/placement.h"
+#include "algos/protocol/messages.h"
+#include "controller/core/coordinator.h"
+#include "controller/core/event.h"
+
+namespace evenkeel::controller {
+
+using Maps = std::vector<algos::LayerMap>;  // [num_layers]
+
+struct FakeAgent {
+  Member member;
+  std::optional<SessionId> session;
+  uint32_t term_obeyed = 0;
+  uint64_t view_number = 0;
+  Epoch epoch;
+  Maps maps;
+  std::vector<Maps> in_use;  // maps that a step may still follow; the newest is `maps`
+  Epoch quiesced;
+  std::vector<SlotRecord> slots;                   // [num_layers * slots_per_rank]
+  std::map<std::pair<int, int>, MoveOrder> moves;  // (layer, slot) -> begun and not answered
+  bool stalled = false;
+  bool holds_moves = false;
+  int num_moves_to_corrupt = 0;
+  int num_moves_to_fail = 0;
+  bool welcomed = false;
+  std::optional<absl::Status> refused;
+};
+
+class Cluster {
+ public:
+  struct Options {
+    algos::Shape shape{.num_experts = 8, .num_ranks = 4, .slots_per_rank = 3};
+    int num_layers = 2;
+    CoordinatorSettings settings;
+    Routing routing = Routing::kSender;
+  };
+  explicit Cluster(Options options);
+
+  static constexpr const char* kGroup = "g";
+
+  Attach AttachOf(int rank) const;
+  void AttachAgent(int rank);
+  void AttachAll();
+  void DetachAgent(int rank);
+  // A new coordinator that knows nothing but the stored term; all agents lose their streams.
+  void RestartController(std::vector<OperationProgress> stored = {});
+  // The rank's engine starts anew: default placement, another incarnation.
+  void RestartEngine(int rank);
+
+  void Send(int rank, AgentMessage message);
+  void Deliver(const Event& event);
+  void Rearrange(std::string id, std::string policy = "greedy", std::vector<LayerId> layers = {}, bool dry_run = false);
+
+  // Passes time: ticks, plans, load reports every 100 ms of what `load` says.
+  void Run(absl::Duration duration);
+  bool RunUntil(const std::function<bool()>& condition, absl::Duration limit = absl::Seconds(60));
+  void Settle();  // only what can happen without time
+
+  // Answers what a rank that stalled or held moves owes.
+  void Resume(int rank);
+
+  std::string StateOf(std::string_view operation) const;
+  GroupStatus Status() const { return *coordinator->GetGroup(kGroup, now); }
+  OperationProgress Operation(std::string_view id) const { return *coordinator->GetOperation(id); }
+
+  const Options options;
+  absl::Time now = absl::FromUnixSeconds(1000000);
+  std::unique_ptr<Coordinator> coordinator;
+  std::vector<FakeAgent> agents;
+  std::vector<std::vector<uint64_t>> load;  // [layer][expert] tokens a second; empty: none
+  uint32_t stored_term = 0;
+  bool hold_plans = false;  // computed plans wait in `plans`
+  std::deque<ComputePlan> plans;
+  // What was seen.
+  std::vector<std::string> notes;
+  std::vector<OperationProgress> persisted;
+  std::vector<MoveOrder> orders;
+  std::vector<CancelMove> cancels;
+  std::vector<MapsUpdate> updates;  // accepted, by any agent
+  std::optional<uint32_t> stepped_down;
+  uint64_t trace = 0;  // digest of all effects' kinds and keys
+
+ private:
+  void Take(const Effect& effect);
+  void ToAgent(FakeAgent& agent, const ControllerMessage& message);
+  void Obey(FakeAgent& agent, const MapsUpdate& update);
+  void Obey(FakeAgent& agent, const MoveOrder& order);
+  void Obey(FakeAgent& agent, const CancelMove& cancel);
+  void EndMove(FakeAgent& agent, const MoveOrder& order);
+  void Quiesce(FakeAgent& agent);
+  void ReportLoad();
+  SlotRecord& RecordOf(LayerId layer, SlotIdx slot);
+  uint64_t FingerprintOf(LayerId layer, ExpertId expert) const;
+  void JudgeWrite(LayerId layer, SlotIdx slot) const;
+  void JudgeMaps(const Maps& maps) const;
+
+  std::deque<Event> inbox_;  // for the coordinator
+  SessionId next_session_ = 1;
+  absl::Time next_report_;
+};
+
+}  // namespace evenkeel::controller
