@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Placements for 58 layers of 256 experts in 288 slots on 32 ranks, flat: `deepseek` and `greedy`, the latter
+// from nothing and against a current placement. The reference writes DeepSeek's algorithm down plainly: stable
+// sorts and scans.
+//
+// policies_bench [--traces DIR]: DeepSeek-V3's recorded loads under DIR (default: $EVENKEEL_TRACES, else
+// ../shared/traces) where they are there; else a seeded log-normal.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "algos/deepseek.h"
+#include "algos/greedy.h"
+#include "algos/imbalance.h"
+#include "cli/npy.h"
+#include "tests/algos/planning_reference.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/planning_input.h"
+
+namespace evenkeel::bench {
+namespace {
+
+constexpr int kRanks = 32, kSlotsPerRank = 9;
+constexpr char kCounts[] = "/deepseek_v3_r1_sglang_ep_stats/counts.npy";
+
+PlanningInput InputOf(int argc, char** argv) {
+  const char* named = std::getenv("EVENKEEL_TRACES");
+  std::vector<std::string> folders = {"../shared/traces"};
+  // Where `bazel run` was called from.
+  if (const char* root = std::getenv("BUILD_WORKSPACE_DIRECTORY")) folders = {std::string(root) + "/../shared/traces"};
+  if (named != nullptr) folders = {named};
+  const bool asked = argc == 3 && std::strcmp(argv[1], "--traces") == 0;
+  if (asked) folders = {argv[2]};
+  const auto array = cli::ReadNpy(folders[0] + kCounts);
+  if (array.ok()) {
+    const auto loads = cli::LoadsOf(*array);
+    if (loads.ok() && loads->size() >= 2) return {folders[0] + kCounts, *loads};
+  }
+  if (asked || named != nullptr) {
+    std::fprintf(stderr, "%s\n", array.status().ToString().c_str());
+    std::exit(2);
+  }
+  return PlanningInputOf(1, argv);
+}
+
+algos::Problem ProblemOf(const algos::Load& window) {
+  algos::Problem problem{
+      .shape = {.num_experts = window.num_experts, .num_ranks = kRanks, .slots_per_rank = kSlotsPerRank},
+      .num_layers = window.num_layers};
+  problem.episodes = {window};
+  return problem;
+}
+
+std::vector<algos::Placement> PlanPlainly(const algos::Problem& problem) {
+  std::vector<algos::Placement> placements;
+  for (int layer = 0; layer < problem.num_layers; ++layer) {
+    const auto tokens = problem.episodes[0].layer(LayerId(layer));
+    const auto planned =
+        testing::ReferenceRebalance({tokens.begin(), tokens.end()},
+                                    {.num_replicas = problem.shape.num_slots(), .num_gpus = problem.shape.num_ranks});
+    algos::Placement& placement = placements.emplace_back();
+    for (int32_t expert : planned.expert) placement.expert_of_slot.push_back(ExpertId(expert));
+  }
+  return placements;
+}
+
+using PlanFunction = absl::StatusOr<std::vector<algos::Placement>> (*)(const algos::Problem&);
+
+// Slots whose rank did not hold their expert, of all.
+double MovedPart(const algos::Problem& problem, const std::vector<algos::Placement>& planned) {
+  size_t moved = 0, slots = 0;
+  for (size_t layer = 0; layer < planned.size(); ++layer) {
+    const auto& before = problem.current[layer].expert_of_slot;
+    for (size_t slot = 0; slot < before.size(); ++slot, ++slots) {
+      const auto first = before.begin() + static_cast<std::ptrdiff_t>(slot / kSlotsPerRank * kSlotsPerRank);
+      const auto end = first + kSlotsPerRank;
+      moved += std::find(first, end, planned[layer].expert_of_slot[slot]) == end ? 1 : 0;
+    }
+  }
+  return static_cast<double>(moved) / static_cast<double>(slots);
+}
+
+void Measure(const std::string& name, const PlanningInput& input, const std::vector<algos::Problem>& problems,
+             PlanFunction plan, double goal_us) {
+  double in_sample = 0, next = 0, moved = 0;
+  for (size_t i = 0; i + 1 < problems.size(); ++i) {
+    const auto placements = *plan(problems[i]);
+    in_sample += algos::ImbalanceOf(placements, problems[i].shape, input.windows[i]).mean;
+    next += algos::ImbalanceOf(placements, problems[i].shape, input.windows[i + 1]).mean;
+    if (!problems[i].current.empty()) moved += MovedPart(problems[i], placements);
+  }
+  const double count = static_cast<double>(problems.size() - 1);
+  std::printf("== %s\nimbalance  %.4f on the window planned on, %.4f on the next one", name.c_str(), in_sample / count,
+              next / count);
+  if (!problems[0].current.empty()) std::printf("; %.0f %% of slots need a move", 100 * moved / count);
+  std::printf("\n");
+  size_t mine = 0, theirs = 0;
+  const auto& shape = problems[0].shape;
+  Compare(
+      {.input = input.name,
+       .batch = "one plan: " + std::to_string(problems[0].num_layers) + " layers x " +
+                std::to_string(shape.num_experts) + " experts, " + std::to_string(shape.num_slots()) + " slots on " +
+                std::to_string(shape.num_ranks) + " ranks, flat; window after window",
+       .num_samples = 501,
+       .reference_every = 10,
+       .goal_us = goal_us},
+      [&] {
+        if (!plan(problems[mine++ % problems.size()]).ok()) std::abort();
+      },
+      "the algorithm of deepseek, plainly",
+      [&] {
+        if (PlanPlainly(problems[theirs++ % problems.size()]).empty()) std::abort();
+      });
+}
+
+int Run(int argc, char** argv) {
+  const PlanningInput input = InputOf(argc, argv);
+  std::vector<algos::Problem> problems;
+  for (const algos::Load& window : input.windows) problems.push_back(ProblemOf(window));
+  if (!algos::Validate(problems[0]).ok()) {
+    std::fprintf(stderr, "%s\n", algos::Validate(problems[0]).ToString().c_str());
+    return 2;
+  }
+  Measure("deepseek", input, problems, algos::PlanDeepseek, 1000);
+  Measure("greedy, from nothing", input, problems, algos::PlanGreedy, 1000);
+  // Each window against what was planned on the one before.
+  for (size_t i = 1; i < problems.size(); ++i) problems[i].current = *algos::PlanGreedy(problems[i - 1]);
+  problems[0].current.assign(static_cast<size_t>(problems[0].num_layers), algos::DefaultPlacement(problems[0].shape));
+  Measure("greedy, against the plan of the window before", input, problems, algos::PlanGreedy, 0);
+  return 0;
+}
+
+}  // namespace
+}  // namespace evenkeel::bench
+
+int main(int argc, char** argv) { return evenkeel::bench::Run(argc, argv); }
