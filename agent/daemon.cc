@@ -272,7 +272,10 @@ void Daemon::Carry(const StartTransfer& effect) {
   spdlog::debug("rank {} move {} attempt {} layer {} slot {} expert {} from rank {} slot {}", rank_, effect.move_id,
                 effect.attempt, effect.layer.value(), effect.slot.value(), effect.expert.value(),
                 effect.source.member.rank.value(), effect.source.slot.value());
-  transfers_.Start(effect);
+  StartTransfer bounded = effect;
+  // The transports share one throttle, which holds the sum to the rate named by each.
+  if (effect.bytes_per_second_max > 0) bounded.bytes_per_second_max = worker_.settings().bytes_per_second_max;
+  transfers_.Start(bounded);
 }
 
 void Daemon::Carry(const CancelTransfer& effect) { transfers_.Cancel(effect); }

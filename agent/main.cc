@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <signal.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "spdlog/spdlog.h"
+
+#include "agent/run_agent.h"
+#include "runtime/logging.h"
+
+ABSL_FLAG(std::string, controller, "127.0.0.1:7700", "host:port of the controller");
+ABSL_FLAG(std::string, group, "", "name of the group, as the engine gave it");
+ABSL_FLAG(int, rank, -1, "rank of the engine in its group");
+ABSL_FLAG(std::string, region, "/dev/shm", "the engine's region, or the directory where engines make them");
+ABSL_FLAG(std::string, credentials, "", "file with the PEM roots of the controller's certificate; empty: no TLS");
+ABSL_FLAG(std::string, transport, "", "force this transport (local, ucx); empty: the best for each pair");
+ABSL_FLAG(uint64_t, bytes_per_second, 0, "bounds the moves into this rank; 0: as the controller says");
+ABSL_FLAG(std::string, fault, "", "for tests: what goes wrong with transfers, see agent/faulty_transport.h");
+ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or off");
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage("attends to one rank of an expert-parallel group for the evenkeel controller");
+  absl::ParseCommandLine(argc, argv);
+
+  // Blocked in every thread; taken by sigtimedwait below.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  evenkeel::agent::AgentOptions options;
+  options.controller = absl::GetFlag(FLAGS_controller);
+  options.group = absl::GetFlag(FLAGS_group);
+  options.rank = absl::GetFlag(FLAGS_rank);
+  options.region = absl::GetFlag(FLAGS_region);
+  options.credentials = absl::GetFlag(FLAGS_credentials);
+  options.transport = absl::GetFlag(FLAGS_transport);
+  options.bytes_per_second = absl::GetFlag(FLAGS_bytes_per_second);
+  options.fault = absl::GetFlag(FLAGS_fault);
+
+  const std::string name = absl::StrCat("agent rank ", options.rank);
+  if (const absl::Status status = evenkeel::runtime::SetUpLogging(name, absl::GetFlag(FLAGS_log_level)); !status.ok()) {
+    std::fprintf(stderr, "evenkeel-agent: %s\n", status.ToString().c_str());
+    return 2;
+  }
+  const absl::Status status = evenkeel::agent::RunAgent(options, [&signals](absl::Duration at_most) {
+    const timespec timeout = absl::ToTimespec(at_most);
+    return sigtimedwait(&signals, nullptr, &timeout) > 0;
+  });
+  if (status.ok()) return 0;
+  spdlog::error("{}", status.ToString());
+  return absl::IsInvalidArgument(status) ? 2 : 1;
+}

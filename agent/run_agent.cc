@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/run_agent.h"
+
+#include <sys/stat.h>
+
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "grpcpp/security/credentials.h"
+#include "spdlog/spdlog.h"
+
+#include "agent/daemon.h"
+#include "agent/transport_set.h"
+#include "algos/base/hash.h"
+#include "algos/base/ids.h"
+#include "algos/base/status_macros.h"
+#include "algos/protocol/identity.h"
+#include "engine/region/agent_region.h"
+
+namespace evenkeel::agent {
+
+namespace {
+
+constexpr absl::Duration kLookAgain = absl::Milliseconds(100);
+
+absl::Status Check(const AgentOptions& options) {
+  if (options.controller.empty()) return absl::InvalidArgumentError("--controller is missing");
+  if (options.group.empty()) return absl::InvalidArgumentError("--group is missing");
+  if (options.rank < 0) return absl::InvalidArgumentError(absl::StrCat("--rank is ", options.rank, ": at least 0"));
+  if (options.region.empty()) return absl::InvalidArgumentError("--region is missing");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const std::string& path) {
+  if (path.empty()) return grpc::InsecureChannelCredentials();
+  std::ifstream file(path, std::ios::binary);
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  if (!file || tls.pem_root_certs.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--credentials: cannot read ", path));
+  }
+  return grpc::SslCredentials(tls);
+}
+
+bool IsDirectory(const std::string& path) {
+  struct stat found = {};
+  return ::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
+}
+
+// Attends to the region at `path` until its engine ends (OK) or the agent is to end (kCancelled).
+absl::Status Attend(const AgentOptions& options, const std::string& path,
+                    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const StopWithin& stop_within) {
+  EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<engine::AgentRegion> region, engine::AgentRegion::Open(path));
+  const Member member = region->member();
+  if (region->group().name != options.group || member.rank != RankId(options.rank)) {
+    return absl::InvalidArgumentError(absl::StrCat("open ", path, ": it is of group ", region->group().name, " rank ",
+                                                   member.rank.value(), ", wanted group ", options.group, " rank ",
+                                                   options.rank));
+  }
+  EVENKEEL_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Transport>> transports,
+                            MakeTransports(*region, options.transport, options.fault));
+  Daemon::Options daemon_options;
+  daemon_options.controller = options.controller;
+  daemon_options.credentials = credentials;
+  daemon_options.transport = options.transport;
+  daemon_options.bytes_per_second_max = options.bytes_per_second;
+  daemon_options.seed = MixBits(member.incarnation ^ static_cast<uint64_t>(options.rank));
+  EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<Daemon> daemon,
+                            Daemon::Start(std::move(daemon_options), std::move(region), std::move(transports)));
+  while (!daemon->WaitOver(absl::ZeroDuration())) {
+    if (stop_within(kLookAgain / 2)) return absl::CancelledError("told to end");
+  }
+  return daemon->outcome();
+}
+
+// Whether looking again later may find what is not there yet.
+bool MayCome(const absl::Status& status) {
+  return absl::IsNotFound(status) || absl::IsUnavailable(status) || absl::IsFailedPrecondition(status);
+}
+
+}  // namespace
+
+absl::Status RunAgent(const AgentOptions& options, const StopWithin& stop_within) {
+  EVENKEEL_RETURN_IF_ERROR(Check(options));
+  EVENKEEL_ASSIGN_OR_RETURN(const auto credentials, MakeCredentials(options.credentials));
+  spdlog::info("controller {} group {} rank {} region {} transport {} bytes_per_second {}", options.controller,
+               options.group, options.rank, options.region, options.transport.empty() ? "best" : options.transport,
+               options.bytes_per_second);
+  if (!IsDirectory(options.region)) {
+    const absl::Status status = Attend(options, options.region, credentials, stop_within);
+    if (status.ok()) spdlog::info("region {}: the engine has ended", options.region);
+    return absl::IsCancelled(status) ? absl::OkStatus() : status;
+  }
+  std::string trouble;  // the last one logged
+  do {
+    absl::StatusOr<std::string> path = engine::FindRegion(options.region, options.group, RankId(options.rank));
+    absl::Status status = path.ok() ? Attend(options, *path, credentials, stop_within) : path.status();
+    if (absl::IsCancelled(status)) return absl::OkStatus();
+    if (status.ok()) {
+      spdlog::info("region {}: the engine has ended; waiting for the next", *path);
+      trouble.clear();
+    } else if (!MayCome(status)) {
+      return status;
+    } else if (std::string now = status.ToString(); now != trouble) {
+      spdlog::info("waiting for the engine: {}", now);
+      trouble = std::move(now);
+    }
+  } while (!stop_within(kLookAgain));
+  return absl::OkStatus();
+}
+
+}  // namespace evenkeel::agent

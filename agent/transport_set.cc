@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/transport_set.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "agent/faulty_transport.h"
+#include "agent/local_transport.h"
+#include "agent/throttle.h"
+#include "algos/base/status_macros.h"
+
+namespace evenkeel::agent {
+
+absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeTransports(const engine::AgentRegion& region,
+                                                                       const std::string& forced,
+                                                                       const std::string& fault) {
+  EVENKEEL_ASSIGN_OR_RETURN(const std::vector<Fault> faults, ParseFaults(fault));
+  const auto throttle = std::make_shared<Throttle>();
+  std::vector<std::unique_ptr<Transport>> transports;
+  if (forced.empty() || forced == "local") {
+    transports.push_back(std::make_unique<LocalTransport>(
+        LocalTransport::Options{.host = HostIdentity(), .region_path = region.path(), .throttle = throttle}));
+  }
+  if (transports.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--transport is ", forced, ": local is known"));
+  }
+  if (!faults.empty()) {
+    for (auto& transport : transports) transport = std::make_unique<FaultyTransport>(std::move(transport), faults);
+  }
+  return transports;
+}
+
+}  // namespace evenkeel::agent

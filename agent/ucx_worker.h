@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// UcxWorker: one UCX worker with the memory it offers and its connections, as plain calls.
+//
+// Threads:   one at a time makes all calls (Create may be on another, before); Signal may be called from any.
+// Owns:      context, worker, registration of the memory, connections. The memory itself outlives it.
+// Order:     each Read answers kDone, or calls done exactly once from within Progress; also after Disconnect, which makes
+//            what is under way end soon. No byte is written to the destination after that.
+// Errors:    as UcxStatus translates them.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace evenkeel::agent {
+
+// kUnavailable for everything that says peer or link; `doing` begins the message.
+absl::Status UcxStatus(ucs_status_t status, const std::string& doing);
+
+class UcxWorker {
+ public:
+  struct Options {
+    std::span<std::byte> memory;  // others may read it; reads arrive in it
+    std::string tls;              // as UCX_TLS; empty: that variable, or what UCX finds best
+  };
+  struct Peer {
+    ucp_ep_h endpoint = nullptr;
+    ucp_rkey_h key = nullptr;
+    ucs_status_t failure = UCS_OK;  // of the connection; everything under way ends with it
+    ucs_status_ptr_t closing = nullptr;
+  };
+  using ReadDone = std::function<void(ucs_status_t)>;
+  enum class ReadState { kDone, kUnderWay };
+
+  static absl::StatusOr<std::unique_ptr<UcxWorker>> Create(const Options& options);
+  // Requires: every Read has ended.
+  ~UcxWorker();
+  UcxWorker(const UcxWorker&) = delete;
+  UcxWorker& operator=(const UcxWorker&) = delete;
+
+  static uint32_t UcxVersion();
+  const std::string& address() const { return address_; }
+  const std::string& key() const { return key_; }
+
+  // Connecting goes on in the background. The peer is valid until Disconnect.
+  absl::StatusOr<Peer*> Connect(const std::string& address, const std::string& key);
+  void Disconnect(Peer* peer);
+  absl::StatusOr<ReadState> Read(const Peer& peer, uint64_t from, std::span<std::byte> to, ReadDone done);
+
+  // Works off what is there to do; whether there was anything.
+  bool Progress();
+  // Sleeps on the worker's event descriptor until `at_most` has passed, something arrives, or Signal.
+  void Sleep(absl::Duration at_most);
+  void Signal();
+
+ private:
+  UcxWorker() = default;
+  absl::Status Open(const Options& options);
+  absl::Status OfferMemory(std::span<std::byte> memory);
+  void FinishClosing();
+
+  ucp_context_h context_ = nullptr;
+  ucp_worker_h worker_ = nullptr;
+  ucp_mem_h memory_ = nullptr;
+  int event_fd_ = -1;  // the worker's
+  std::string address_, key_;
+  std::list<Peer> peers_;
+  std::list<Peer> closing_;  // UCX may name them until they are closed
+};
+
+}  // namespace evenkeel::agent
