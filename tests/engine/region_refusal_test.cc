@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Files that are no region, or not one for this program.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "catch2/catch.hpp"
+
+#include "algos/base/rng.h"
+#include "engine/region/agent_region.h"
+#include "engine/region/layout.h"
+#include "engine/region/region_view.h"
+#include "tests/engine/test_region.h"
+
+namespace evenkeel::engine {
+namespace {
+
+absl::Status OpenAfter(const TestRegion& region, off_t offset, const void* bytes, size_t size) {
+  const int fd = ::open(region.path().c_str(), O_RDWR);
+  REQUIRE(::pwrite(fd, bytes, size, offset) == static_cast<ssize_t>(size));
+  ::close(fd);
+  return AgentRegion::Open(region.path()).status();
+}
+
+template <typename T>
+off_t InFile(T RegionHeader::*member) {
+  static const RegionHeader header = {};
+  const auto* base = reinterpret_cast<const char*>(&header);
+  return 64 + (reinterpret_cast<const char*>(&(header.*member)) - base);
+}
+
+}  // namespace
+
+TEST_CASE("regions that are not ready, cut, of another version or garbage are refused with what is wrong",
+          "[agent_region]") {
+  const TestDirectory directory;
+  const auto expect = [](const absl::Status& status, absl::StatusCode code, const char* text) {
+    CHECK(status.code() == code);
+    CHECK_THAT(std::string(status.message()), Catch::Contains(text));
+  };
+  TestRegion region(SmallOptions(directory));
+  expect(AgentRegion::Open(region.path()).status(), absl::StatusCode::kUnavailable, "has not called evenkeel_ready");
+  region.MakeReady();
+  const uint32_t version = 2;
+  expect(OpenAfter(region, 12, &version, 4), absl::StatusCode::kFailedPrecondition,
+         "it is of version 2; this program is of version 1");
+  const uint32_t right_version = RegionHeader::kVersion;
+  CHECK(OpenAfter(region, 12, &right_version, 4).ok());
+  RegionSizes sizes = {};
+  const int32_t layers = 1 << 30;
+  const off_t sizes_at = InFile(&RegionHeader::sizes);
+  const auto layers_at = sizes_at + (reinterpret_cast<char*>(&sizes.num_layers) - reinterpret_cast<char*>(&sizes));
+  expect(OpenAfter(region, layers_at, &layers, 4), absl::StatusCode::kDataLoss, "num_layers is 1073741824");
+  const int32_t more_layers = 3;
+  expect(OpenAfter(region, layers_at, &more_layers, 4), absl::StatusCode::kDataLoss, "do not fit its sizes");
+  const int32_t right_layers = 2;
+  const uint64_t newest = 200;
+  REQUIRE(OpenAfter(region, layers_at, &right_layers, 4).ok());
+  expect(OpenAfter(region, InFile(&RegionHeader::newest), &newest, 8), absl::StatusCode::kDataLoss,
+         "newest bank is 200 of 3");
+  REQUIRE(::truncate(region.path().c_str(), 5000) == 0);
+  expect(AgentRegion::Open(region.path()).status(), absl::StatusCode::kDataLoss, "the file has 5000 bytes");
+}
+
+TEST_CASE("tensors outside the weights are refused", "[agent_region]") {
+  const TestDirectory directory;
+  TestRegion region(SmallOptions(directory));
+  region.MakeReady();
+  const auto view = RegionView::Open(region.path().c_str(), SharedMemory::Access::kReadWrite);
+  REQUIRE(view.ok());
+  for (const uint64_t offset : {uint64_t{1} << 16, UINT64_MAX - 100, (uint64_t{1} << 16) - 300}) {
+    view.value.tensors(1)[0].offset = offset;
+    const absl::Status status = AgentRegion::Open(region.path()).status();
+    CHECK(status.code() == absl::StatusCode::kDataLoss);
+    CHECK_THAT(std::string(status.message()), Catch::Contains("tensor 0 of layer 1 lies outside the weights"));
+  }
+}
+
+TEST_CASE("any flipped byte of the header is refused or harmless", "[agent_region]") {
+  const uint64_t seed = GENERATE(range(1, 150));
+  CAPTURE(seed);
+  Rng rng(seed);
+  const TestDirectory directory;
+  TestRegion region(SmallOptions(directory));
+  region.MakeReady();
+  const auto at = static_cast<off_t>(rng.Below(64 + sizeof(RegionHeader)));
+  unsigned char byte = 0;
+  const int fd = ::open(region.path().c_str(), O_RDWR);
+  REQUIRE(::pread(fd, &byte, 1, at) == 1);
+  ::close(fd);
+  byte = static_cast<unsigned char>(byte ^ 1 << rng.Below(8));
+  const absl::Status status = OpenAfter(region, at, &byte, 1);
+  if (status.ok())
+    CHECK((*AgentRegion::Open(region.path()))->ReadContent().status().code() != absl::StatusCode::kInternal);
+}
+
+}  // namespace evenkeel::engine
