@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/agent_service.h"
+
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+
+#include "controller/grpc_status.h"
+#include "proto/convert_agent.h"
+#include "proto/convert_common.h"
+#include "proto/convert_controller.h"
+#include "proto/evenkeel/v1/agent.grpc.pb.h"
+
+namespace evenkeel::controller {
+namespace {
+
+class AgentStream;
+
+}  // namespace
+
+// What streams and strand share.
+struct AgentService::State {
+  class Calls;
+
+  State(runtime::Strand& the_strand, Listener the_listener);
+  ~State();
+
+  std::shared_ptr<AgentStream> Find(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
+  void Remove(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
+
+  runtime::Strand& strand;
+  const Listener listener;
+  std::atomic<SessionId> next_session = 1;
+  absl::Mutex mutex;
+  absl::btree_map<SessionId, std::shared_ptr<AgentStream>> streams ABSL_GUARDED_BY(mutex);
+  absl::Status closed ABSL_GUARDED_BY(mutex);  // why new streams are refused; OK: they are not
+  std::unique_ptr<Calls> calls;
+};
+
+namespace {
+
+// One read and one write outstanding. Finish is called once, when nothing is being written or started; what is
+// still being read then ends with it.
+class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage> {
+ public:
+  AgentStream(SessionId id, AgentService::State& service, grpc::CallbackServerContext& context)
+      : id_(id), service_(service), context_(context) {}
+
+  void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (!BeginStart()) return;
+    request_.Clear();
+    StartRead(&request_);
+    EndStart();
+  }
+
+  void Send(const ControllerMessage& message) ABSL_LOCKS_EXCLUDED(mutex_) {
+    v1::ControllerMessage wire;
+    proto::ToProto(message, &wire);
+    bool overflow = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (closing_.has_value()) return;
+      if (const auto* refused = std::get_if<Refused>(&message)) refused_ = refused->status;
+      overflow = waiting_.size() >= AgentService::kWriteQueueMax;
+      if (!overflow) waiting_.push_back(std::move(wire));
+    }
+    if (overflow) {
+      spdlog::warn("session {} does not read; {} messages wait: disconnected", id_, AgentService::kWriteQueueMax);
+      Break(absl::ResourceExhaustedError("the agent does not read"));
+    } else {
+      WriteNext();
+    }
+  }
+
+  // Ends the stream after what waits to be written.
+  void Close(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!closing_.has_value()) closing_ = refused_.ok() ? std::move(why) : refused_;
+    }
+    FinishIfIdle();
+  }
+
+  // Ends the stream at once.
+  void Break(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!closing_.has_value()) closing_ = std::move(why);
+      waiting_.clear();
+    }
+    context_.TryCancel();
+    FinishIfIdle();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      // Closed by the agent, or larger than gRPC takes; gRPC itself names the latter to the client.
+      Close(absl::OkStatus());
+      return;
+    }
+    absl::StatusOr<AgentMessage> message = proto::FromProto(request_, group_.has_value() ? &*group_ : nullptr);
+    if (!message.ok()) {
+      spdlog::warn("session {}: {}", id_, std::string(message.status().message()));
+      Close(message.status());
+      return;
+    }
+    if (const auto* attach = std::get_if<Attach>(&*message)) {
+      group_ = attach->group;
+      spdlog::info("session {} group {} rank {} incarnation {:x} attaches from {}", id_, attach->group.name,
+                   attach->member.rank.value(), attach->member.incarnation, context_.peer());
+    }
+    AgentService::State& service = service_;
+    const absl::Status posted = service.strand.Post([&service, id = id_, value = *std::move(message)]() mutable {
+      service.strand.AssertHeld();
+      service.listener.on_message(id, std::move(value));
+      if (const std::shared_ptr<AgentStream> stream = service.Find(id)) stream->ReadNext();
+    });
+    if (!posted.ok()) Close(posted);
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      writing_ = false;
+      if (!ok) {
+        waiting_.clear();
+        if (!closing_.has_value()) closing_ = absl::UnavailableError("the stream broke");
+      }
+    }
+    WriteNext();
+    FinishIfIdle();
+  }
+
+  void OnCancel() override { Break(absl::CancelledError("the stream broke")); }
+
+  void OnDone() override {
+    if (group_.has_value()) {
+      AgentService::State& service = service_;
+      // Refused only when the strand has ended, and then nobody is left to be told.
+      (void)service.strand.PostEssential([&service, id = id_] {
+        service.strand.AssertHeld();
+        spdlog::info("session {} ended", id);
+        service.listener.on_detached(id);
+      });
+    }
+    service_.Remove(id_);  // may delete this
+  }
+
+ private:
+  // Between the two, no Finish: an operation may be started.
+  bool BeginStart() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (closing_.has_value()) return false;
+    ++num_starting_;
+    return true;
+  }
+  void EndStart() ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      absl::MutexLock lock(&mutex_);
+      --num_starting_;
+    }
+    FinishIfIdle();
+  }
+
+  void WriteNext() ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (writing_ || waiting_.empty() || finished_) return;
+      writing_ = true;
+      ++num_starting_;
+      response_ = std::move(waiting_.front());
+      waiting_.pop_front();
+    }
+    StartWrite(&response_);
+    EndStart();
+  }
+
+  void FinishIfIdle() ABSL_LOCKS_EXCLUDED(mutex_) {
+    grpc::Status status;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!closing_.has_value() || finished_ || writing_ || num_starting_ > 0 || !waiting_.empty()) return;
+      finished_ = true;
+      status = ToGrpc(*closing_);
+    }
+    Finish(status);
+  }
+
+  const SessionId id_;
+  AgentService::State& service_;
+  grpc::CallbackServerContext& context_;
+
+  // Reads follow one another: each of these belongs to the one under way.
+  v1::AgentMessage request_;
+  std::optional<GroupInfo> group_;
+
+  // Belongs to the write under way.
+  v1::ControllerMessage response_;
+
+  absl::Mutex mutex_;
+  std::deque<v1::ControllerMessage> waiting_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  int num_starting_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status refused_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> closing_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+class AgentService::State::Calls : public v1::AgentService::CallbackService {
+ public:
+  explicit Calls(State& state) : state_(state) {}
+
+  grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>* Attach(
+      grpc::CallbackServerContext* context) override {
+    const SessionId id = state_.next_session++;
+    auto stream = std::make_shared<AgentStream>(id, state_, *context);
+    absl::Status refused;
+    {
+      absl::MutexLock lock(&state_.mutex);
+      refused = state_.closed;
+      if (refused.ok() && state_.streams.size() >= kSessionsMax) {
+        refused = absl::ResourceExhaustedError(absl::StrCat("already ", kSessionsMax, " agents are attached"));
+      }
+      state_.streams.emplace(id, stream);
+    }
+    if (refused.ok()) {
+      stream->ReadNext();
+    } else {
+      stream->Close(refused);
+    }
+    return stream.get();
+  }
+
+ private:
+  State& state_;
+};
+
+AgentService::State::State(runtime::Strand& the_strand, Listener the_listener)
+    : strand(the_strand), listener(std::move(the_listener)), calls(std::make_unique<Calls>(*this)) {}
+AgentService::State::~State() = default;
+
+std::shared_ptr<AgentStream> AgentService::State::Find(SessionId session) {
+  absl::MutexLock lock(&mutex);
+  const auto found = streams.find(session);
+  return found == streams.end() ? nullptr : found->second;
+}
+
+void AgentService::State::Remove(SessionId session) {
+  std::shared_ptr<AgentStream> last;  // deleted after the lock
+  absl::MutexLock lock(&mutex);
+  const auto found = streams.find(session);
+  if (found == streams.end()) return;
+  last = std::move(found->second);
+  streams.erase(found);
+}
+
+AgentService::AgentService(runtime::Strand& strand, Listener listener)
+    : state_(std::make_unique<State>(strand, std::move(listener))) {}
+AgentService::~AgentService() = default;
+
+grpc::Service& AgentService::service() { return *state_->calls; }
+
+void AgentService::Send(SessionId session, const ControllerMessage& message) {
+  if (const std::shared_ptr<AgentStream> stream = state_->Find(session)) stream->Send(message);
+}
+
+void AgentService::Close(SessionId session) {
+  if (const std::shared_ptr<AgentStream> stream = state_->Find(session)) {
+    stream->Close(absl::UnavailableError("the controller closed this session"));
+  }
+}
+
+void AgentService::CloseAll(absl::Status why) {
+  std::vector<std::shared_ptr<AgentStream>> streams;
+  {
+    absl::MutexLock lock(&state_->mutex);
+    state_->closed = why;
+    for (const auto& [id, stream] : state_->streams) streams.push_back(stream);
+  }
+  for (const std::shared_ptr<AgentStream>& stream : streams) stream->Close(why);
+}
+
+}  // namespace evenkeel::controller

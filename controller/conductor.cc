@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/conductor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "algos/base/status_macros.h"
+#include "algos/policy.h"
+#include "controller/convert_operation.h"
+#include "runtime/clock.h"
+
+namespace evenkeel::controller {
+namespace {
+
+constexpr size_t kRequestIdBytesMax = 128;
+
+template <typename... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <typename... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+
+absl::Status CheckRequestId(const std::string& id) {
+  if (id.size() > kRequestIdBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("request_id is ", id.size(), " bytes long: at most ", kRequestIdBytesMax, " wanted"));
+  }
+  for (const char c : id) {
+    if (c <= 0x20 || c >= 0x7F) return absl::InvalidArgumentError("request_id has a character that is not printable");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAgainst(const GroupStatus& group, const RearrangeRequested& request) {
+  for (LayerId layer : request.layers) {
+    if (!layer.valid() || layer.value() >= group.info.num_layers) {
+      return absl::InvalidArgumentError(absl::StrCat("layer ", layer.value(), " of group ", group.name,
+                                                     ": its layers are 0 to ", group.info.num_layers - 1));
+    }
+  }
+  if (!group.static_reason.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the maps of group ", group.name, " are static: ", group.static_reason));
+  }
+  if (group.forming) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("group ", group.name, " is forming: not every rank has attached yet"));
+  }
+  return absl::OkStatus();
+}
+
+const char* NameOf(OperationState state) {
+  static constexpr const char* kNames[] = {"planning", "running", "done", "failed", "skipped", "superseded"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+}  // namespace
+
+absl::StatusOr<CoordinatorSettings> Conductor::Recall(CoordinatorSettings settings, Store& store) {
+  EVENKEEL_ASSIGN_OR_RETURN(settings.stored_term, store.LoadTerm());
+  EVENKEEL_ASSIGN_OR_RETURN(settings.stored_operations, store.LoadOperations());
+  std::reverse(settings.stored_operations.begin(), settings.stored_operations.end());  // oldest first
+  return settings;
+}
+
+Conductor::Conductor(runtime::Strand& strand, CoordinatorSettings settings, Store& store, Outlets outlets)
+    : strand_(strand), store_(store), outlets_(std::move(outlets)), coordinator_(std::move(settings)) {}
+
+absl::Time Conductor::NextWakeup() const { return ended_ ? absl::InfiniteFuture() : coordinator_.NextWakeup(); }
+
+void Conductor::Step(const Event& event) {
+  if (ended_) return;
+  const Effects effects = coordinator_.Step(runtime::MonotonicNow(), event);
+  for (const Effect& effect : effects) {
+    if (ended_) return;
+    CarryOut(effect);
+  }
+}
+
+void Conductor::CarryOut(const Effect& effect) {
+  std::visit(Overloaded{
+                 [&](const SendToAgent& send) { outlets_.send(send.session, send.message); },
+                 [&](const CloseSession& close) { outlets_.close(close.session); },
+                 [&](const ComputePlan& plan) { outlets_.plan(plan); },
+                 [&](const PersistOperation& persist) {
+                   strand_.AssertHeld();
+                   Keep(persist.operation);
+                 },
+                 [&](const Note& note) { spdlog::info("group {} {}", note.group, note.text); },
+                 [&](const PersistTerm& persist) {
+                   strand_.AssertHeld();
+                   if (absl::Status status = store_.SaveTerm(persist.term); !status.ok()) {
+                     End(std::move(status));
+                   } else {
+                     spdlog::info("term {} taken", persist.term);
+                   }
+                 },
+                 [&](const StepDown& down) {
+                   strand_.AssertHeld();
+                   const absl::Status saved = store_.SaveTerm(down.term);
+                   if (!saved.ok()) spdlog::error("{}", saved.ToString());
+                   End(absl::FailedPreconditionError(absl::StrCat("another controller leads with term ", down.term)));
+                 },
+             },
+             effect);
+}
+
+void Conductor::Keep(const OperationProgress& operation) {
+  const absl::Status saved = store_.SaveOperation(operation);
+  if (!saved.ok()) {
+    ++num_store_failures_;
+    if (!store_failing_) spdlog::error("{}; operations are no longer kept", std::string(saved.message()));
+  } else if (store_failing_) {
+    spdlog::info("operations are kept again");
+  }
+  store_failing_ = !saved.ok();
+  spdlog::log(IsFinal(operation.state) ? spdlog::level::info : spdlog::level::debug,
+              "operation {} group {} state {} layers {}/{} moves {}/{} failed {} bytes {} {}", operation.id,
+              operation.group, NameOf(operation.state), operation.num_layers_done, operation.num_layers,
+              operation.num_moves_done, operation.num_moves, operation.num_moves_failed, operation.bytes_done,
+              operation.detail);
+  for (const auto& [id, watcher] : watchers_) watcher(operation);
+}
+
+void Conductor::End(absl::Status why) {
+  if (ended_) return;
+  ended_ = true;
+  outlets_.end(std::move(why));
+}
+
+absl::StatusOr<std::string> Conductor::ResolveGroup(const std::string& group) const {
+  const std::vector<std::string> groups = coordinator_.ListGroups();
+  if (group.empty() && groups.size() == 1) return groups[0];
+  if (group.empty() && groups.empty()) return absl::NotFoundError("no group has attached yet");
+  if (group.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("which group: ", absl::StrJoin(groups, ", "), "?"));
+  }
+  for (const std::string& known : groups) {
+    if (known == group) return group;
+  }
+  return absl::NotFoundError(absl::StrCat("no group ", group, "; there ",
+                                          groups.empty() ? "is none yet" : "are: ", absl::StrJoin(groups, ", ")));
+}
+
+absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
+  EVENKEEL_RETURN_IF_ERROR(CheckRequestId(request.operation_id));
+  if (!request.operation_id.empty() && coordinator_.GetOperation(request.operation_id).ok())
+    return request.operation_id;
+  if (!request.policy.empty()) {
+    if (absl::Status status = algos::FindPolicy(request.policy).status(); !status.ok()) {
+      return absl::InvalidArgumentError(status.message());
+    }
+  }
+  if (coordinator_.listening()) {
+    return absl::UnavailableError("the controller has just started and still hears its agents; try again in a second");
+  }
+  EVENKEEL_ASSIGN_OR_RETURN(request.group, ResolveGroup(request.group));
+  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, coordinator_.GetGroup(request.group, runtime::MonotonicNow()));
+  EVENKEEL_RETURN_IF_ERROR(CheckAgainst(group, request));
+  if (request.operation_id.empty()) {
+    absl::BitGen generator;
+    request.operation_id = absl::StrCat("rearrange-", absl::Hex(absl::Uniform<uint64_t>(generator), absl::kZeroPad16));
+  }
+  if (!group.running_operation.empty() && !request.dry_run) {
+    const absl::StatusOr<OperationProgress> running = coordinator_.GetOperation(group.running_operation);
+    if (running.ok() && running->cause == Cause::kOperator) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("rearrangement ", running->id, " of group ", group.name, " is running"));
+    }
+  }
+  Step(request);
+  return request.operation_id;
+}
+
+Conductor::WatcherId Conductor::Watch(OperationWatcher watcher) {
+  watchers_.emplace(next_watcher_, std::move(watcher));
+  return next_watcher_++;
+}
+
+void Conductor::Unwatch(WatcherId id) { watchers_.erase(id); }
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/control_service.h"
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/strings/str_cat.h"
+
+#include "algos/base/status_macros.h"
+#include "controller/convert_operation.h"
+#include "controller/convert_status.h"
+#include "controller/grpc_status.h"
+#include "controller/stats_watchers.h"
+#include "controller/watch_stream.h"
+#include "proto/evenkeel/v1/control.grpc.pb.h"
+#include "runtime/clock.h"
+
+namespace evenkeel::controller {
+namespace {
+
+constexpr uint32_t kWatchIntervalMinMs = 50;
+constexpr uint32_t kWatchIntervalMaxMs = 3'600'000;
+constexpr uint32_t kWindowsMax = 100'000;
+constexpr uint64_t kSpanMaxMs = uint64_t{366} * 86'400'000;
+
+absl::StatusOr<std::vector<LayerId>> LayersOf(const google::protobuf::RepeatedField<uint32_t>& layers) {
+  std::vector<LayerId> ids;
+  if (layers.size() > 4096)
+    return absl::InvalidArgumentError(absl::StrCat(layers.size(), " layers: at most 4096 wanted"));
+  for (uint32_t layer : layers) {
+    if (layer > 4095) return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": 0 to 4095 wanted"));
+    ids.push_back(LayerId(static_cast<int32_t>(layer)));
+  }
+  return ids;
+}
+
+}  // namespace
+
+struct ControlService::State : public v1::Control::CallbackService {
+  using Unary = grpc::ServerUnaryReactor;
+  using Context = grpc::CallbackServerContext;
+  using OperationStream = WatchStream<v1::Operation>;
+
+  State(runtime::Strand& the_strand, Conductor& the_conductor) : strand(the_strand), conductor(the_conductor) {}
+
+  // Runs `answer` on the strand and finishes the call with its status.
+  Unary* Answer(Context* context, std::function<absl::Status()> answer) {
+    Unary* reactor = context->DefaultReactor();
+    const absl::Status posted = strand.Post([this, reactor, answer = std::move(answer)] {
+      strand.AssertHeld();
+      reactor->Finish(ToGrpc(answer()));
+    });
+    if (!posted.ok()) reactor->Finish(ToGrpc(posted));
+    return reactor;
+  }
+
+  // A watching call: `begin` runs on the strand and may refuse; Forget follows on the strand when it is over.
+  template <typename Message>
+  WatchStream<Message>* Watch(
+      std::function<absl::Status(uint64_t, const std::shared_ptr<WatchStream<Message>>&)> begin) {
+    const uint64_t call = ++next_call;
+    auto stream = WatchStream<Message>::Create([this, call] {
+      (void)strand.PostEssential([this, call] {
+        strand.AssertHeld();
+        Forget(call);
+      });
+    });
+    stream->StartSendInitialMetadata();  // so that the caller knows the call was taken
+    const absl::Status posted = strand.Post([this, stream, call, begin = std::move(begin)] {
+      strand.AssertHeld();
+      absl::Status status = ended;
+      if (status.ok() && enders.size() >= static_cast<size_t>(kWatchersMax)) {
+        status = absl::ResourceExhaustedError(absl::StrCat("already ", kWatchersMax, " calls are watching"));
+      }
+      if (status.ok()) {
+        enders[call] = [stream](const absl::Status& why) { stream->End(why); };
+        status = begin(call, stream);
+      }
+      if (!status.ok()) stream->End(status);
+    });
+    if (!posted.ok()) stream->End(posted);
+    return stream.get();
+  }
+
+  void Forget(uint64_t call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
+    enders.erase(call);
+    stats.Remove(call);
+    if (const auto watch = watches.find(call); watch != watches.end()) {
+      conductor.Unwatch(watch->second);
+      watches.erase(watch);
+    }
+  }
+
+  // Tells `stream` of every change of operations that `wanted` accepts.
+  void Follow(uint64_t call, const std::shared_ptr<OperationStream>& stream,
+              std::function<bool(const OperationProgress&)> wanted, bool end_when_final)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
+    watches[call] = conductor.Watch([stream, wanted = std::move(wanted), end_when_final](const OperationProgress& o) {
+      if (!wanted(o)) return;
+      v1::Operation message;
+      ToProto(o, &message);
+      stream->Push(o.id, std::move(message));
+      if (end_when_final && IsFinal(o.state)) stream->End(absl::OkStatus());
+    });
+  }
+
+  // ---- Calls
+
+  OperationStream* Rearrange(Context*, const v1::RearrangeRequest* request) override {
+    return Watch<v1::Operation>([this, request = *request](uint64_t call, const auto& stream) -> absl::Status {
+      strand.AssertHeld();
+      RearrangeRequested wanted{.operation_id = request.request_id(),
+                                .group = request.group(),
+                                .policy = request.policy(),
+                                .layers = {},
+                                .dry_run = request.dry_run()};
+      EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
+      EVENKEEL_ASSIGN_OR_RETURN(const std::string id, conductor.Rearrange(std::move(wanted)));
+      EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress now, conductor.coordinator().GetOperation(id));
+      Follow(
+          call, stream, [id](const OperationProgress& o) { return o.id == id; }, /*end_when_final=*/true);
+      v1::Operation message;
+      ToProto(now, &message);
+      stream->Push(id, std::move(message));
+      if (IsFinal(now.state)) stream->End(absl::OkStatus());
+      return absl::OkStatus();
+    });
+  }
+
+  Unary* ListGroups(Context* context, const v1::ListGroupsRequest*, v1::ListGroupsResponse* response) override {
+    return Answer(context, [this, response]() -> absl::Status {
+      strand.AssertHeld();
+      const Coordinator& core = conductor.coordinator();
+      response->set_term(core.term());
+      for (const std::string& name : core.ListGroups()) {
+        EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, core.GetGroup(name, runtime::MonotonicNow()));
+        ToProto(group, Detail::kBrief, response->add_groups());
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  Unary* GetGroup(Context* context, const v1::GetGroupRequest* request, v1::Group* response) override {
+    return Answer(context, [this, request, response]() -> absl::Status {
+      strand.AssertHeld();
+      EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
+      EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group,
+                                conductor.coordinator().GetGroup(name, runtime::MonotonicNow()));
+      ToProto(group, Detail::kFull, response);
+      return absl::OkStatus();
+    });
+  }
+
+  Unary* GetStats(Context* context, const v1::GetStatsRequest* request, v1::GroupStats* response) override {
+    return Answer(context, [this, request, response]() -> absl::Status {
+      strand.AssertHeld();
+      if (request->num_windows() > kWindowsMax || request->span_ms() > kSpanMaxMs) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("num_windows of at most ", kWindowsMax, " and span_ms of at most ", kSpanMaxMs, " wanted"));
+      }
+      EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
+      const StatsQuery query{.num_windows = static_cast<int>(request->num_windows()),
+                             .span = absl::Milliseconds(request->span_ms())};
+      EVENKEEL_ASSIGN_OR_RETURN(const GroupStats found,
+                                conductor.coordinator().GetStats(name, query, runtime::MonotonicNow()));
+      ToProto(found, response);
+      return absl::OkStatus();
+    });
+  }
+
+  WatchStream<v1::StatsUpdate>* WatchStats(Context*, const v1::WatchStatsRequest* request) override {
+    return Watch<v1::StatsUpdate>([this, request = *request](uint64_t call, const auto& stream) -> absl::Status {
+      strand.AssertHeld();
+      if (request.interval_ms() != 0 &&
+          (request.interval_ms() < kWatchIntervalMinMs || request.interval_ms() > kWatchIntervalMaxMs)) {
+        return absl::InvalidArgumentError(absl::StrCat("interval_ms is ", request.interval_ms(), ": 0 or ",
+                                                       kWatchIntervalMinMs, " to ", kWatchIntervalMaxMs, " wanted"));
+      }
+      if (request.num_windows() > kWindowsMax) {
+        return absl::InvalidArgumentError(absl::StrCat("num_windows of at most ", kWindowsMax, " wanted"));
+      }
+      if (!request.group().empty()) EVENKEEL_RETURN_IF_ERROR(conductor.ResolveGroup(request.group()).status());
+      stats.Add(call,
+                {.group = request.group(),
+                 .interval = absl::Milliseconds(request.interval_ms()),
+                 .num_windows = request.num_windows() == 0 ? 1 : static_cast<int>(request.num_windows()),
+                 .push = [stream](const std::string& group, const v1::StatsUpdate& u) { stream->Push(group, u); }},
+                conductor.coordinator(), runtime::MonotonicNow());
+      return absl::OkStatus();
+    });
+  }
+
+  Unary* GetMap(Context* context, const v1::GetMapRequest* request, v1::GroupMaps* response) override {
+    return Answer(context, [this, request, response]() -> absl::Status {
+      strand.AssertHeld();
+      EVENKEEL_ASSIGN_OR_RETURN(const std::vector<LayerId> layers, LayersOf(request->layers()));
+      EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
+      const Coordinator& core = conductor.coordinator();
+      EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, core.GetGroup(name, runtime::MonotonicNow()));
+      for (LayerId layer : layers) {
+        if (layer.value() >= group.info.num_layers) {
+          return absl::InvalidArgumentError(absl::StrCat("layer ", layer.value(), " of group ", name,
+                                                         ": its layers are 0 to ", group.info.num_layers - 1));
+        }
+      }
+      EVENKEEL_ASSIGN_OR_RETURN(const GroupMaps maps, core.GetMaps(name, layers));
+      ToProto(maps, group.info.shape, response);
+      return absl::OkStatus();
+    });
+  }
+
+  Unary* CheckRedundancy(Context* context, const v1::CheckRedundancyRequest* request,
+                         v1::RedundancyReport* response) override {
+    return Answer(context, [this, request, response]() -> absl::Status {
+      strand.AssertHeld();
+      EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
+      EVENKEEL_ASSIGN_OR_RETURN(const RedundancyReport report, conductor.coordinator().CheckRedundancy(name));
+      ToProto(report, response);
+      return absl::OkStatus();
+    });
+  }
+
+  Unary* ListOperations(Context* context, const v1::ListOperationsRequest* request,
+                        v1::ListOperationsResponse* response) override {
+    return Answer(context, [this, request, response] {
+      strand.AssertHeld();
+      for (const OperationProgress& operation : conductor.coordinator().ListOperations(request->group())) {
+        ToProto(operation, response->add_operations());
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  OperationStream* WatchOperations(Context*, const v1::WatchOperationsRequest* request) override {
+    return Watch<v1::Operation>([this, group = request->group()](uint64_t call, const auto& stream) {
+      strand.AssertHeld();
+      const std::vector<OperationProgress> known = conductor.coordinator().ListOperations(group);
+      for (auto operation = known.rbegin(); operation != known.rend(); ++operation) {
+        v1::Operation message;
+        ToProto(*operation, &message);
+        stream->Push(operation->id, std::move(message));
+      }
+      Follow(
+          call, stream, [group](const OperationProgress& o) { return group.empty() || o.group == group; },
+          /*end_when_final=*/false);
+      return absl::OkStatus();
+    });
+  }
+
+  runtime::Strand& strand;
+  Conductor& conductor;
+  std::atomic<uint64_t> next_call = 0;
+
+  // Of the watching calls, by call.
+  absl::btree_map<uint64_t, std::function<void(const absl::Status&)>> enders ABSL_GUARDED_BY(strand);
+  absl::btree_map<uint64_t, Conductor::WatcherId> watches ABSL_GUARDED_BY(strand);
+  StatsWatchers stats ABSL_GUARDED_BY(strand);
+  absl::Status ended ABSL_GUARDED_BY(strand);  // why new ones are refused; OK: they are not
+};
+
+ControlService::ControlService(runtime::Strand& strand, Conductor& conductor)
+    : state_(std::make_unique<State>(strand, conductor)) {}
+ControlService::~ControlService() = default;
+
+grpc::Service& ControlService::service() { return *state_; }
+
+absl::Time ControlService::NextWakeup() const {
+  state_->strand.AssertHeld();
+  return state_->stats.NextWakeup();
+}
+
+void ControlService::Wake(absl::Time now) {
+  state_->strand.AssertHeld();
+  state_->stats.Wake(state_->conductor.coordinator(), now);
+}
+
+void ControlService::EndAll(absl::Status why) {
+  (void)state_->strand.PostEssential([state = state_.get(), why] {
+    state->strand.AssertHeld();
+    state->ended = why;
+    for (const auto& [call, end] : state->enders) end(why);
+  });
+}
+
+}  // namespace evenkeel::controller

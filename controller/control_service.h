@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ControlService: what operators, keelctl and programs ask. Each call becomes a task on the strand, where the
+// conductor answers it.
+//
+// Threads:   the constructor and EndAll from any; NextWakeup and Wake on the strand.
+// Owns:      the watchers' streams. Strand and conductor outlive the calls; the service outlives the strand's
+//            last task.
+// Limits:    the strand's queue: beyond it a call ends with RESOURCE_EXHAUSTED. kWatchersMax watching calls.
+#pragma once
+
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "controller/conductor.h"
+#include "runtime/strand.h"
+
+namespace grpc {
+class Service;
+}  // namespace grpc
+
+namespace evenkeel::controller {
+
+class ControlService {
+ public:
+  struct State;  // for the calls, in the .cc alone
+
+  static constexpr int kWatchersMax = 1024;
+
+  ControlService(runtime::Strand& strand, Conductor& conductor);
+  ~ControlService();
+
+  // For the server's builder.
+  grpc::Service& service();
+
+  // When watchers of stats are to be looked at; InfiniteFuture if there are none.
+  absl::Time NextWakeup() const;
+  // Sends what is due. Called when NextWakeup is reached.
+  void Wake(absl::Time now);
+
+  // Ends every watching call, on the strand; new ones are refused.
+  void EndAll(absl::Status why);
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/daemon.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/base/status_macros.h"
+#include "controller/agent_service.h"
+#include "controller/conductor.h"
+#include "controller/control_service.h"
+#include "controller/planner.h"
+#include "controller/sqlite_store.h"
+#include "proto/convert_common.h"
+#include "runtime/clock.h"
+#include "runtime/strand.h"
+
+namespace evenkeel::controller {
+namespace {
+
+// Calls get so long to end by themselves.
+constexpr std::chrono::seconds kShutdownGrace{1};
+// A peer that answers no ping is gone.
+constexpr int kKeepaliveMs = 5000;
+
+}  // namespace
+
+// In order of construction; destroyed in reverse, after Stop.
+struct Daemon::State {
+  State(ControllerSettings the_settings, std::unique_ptr<SqliteStore> the_store,
+        std::function<void(absl::Status)> on_end);
+
+  absl::Status Listen();
+  void Begin();
+
+  const ControllerSettings settings;
+  const std::unique_ptr<SqliteStore> store;
+  runtime::Strand strand;
+  Planner planner;
+  AgentService agents;
+  Conductor conductor;
+  ControlService control;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+  std::string address;
+  bool stopped = false;
+};
+
+Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStore> the_store,
+                     std::function<void(absl::Status)> on_end)
+    : settings(std::move(the_settings)),
+      store(std::move(the_store)),
+      strand({.name = "controller"}),
+      agents(strand, {.on_message =
+                          [this](SessionId session, AgentMessage message) {
+                            strand.AssertHeld();
+                            conductor.Step(AgentMessageReceived{session, std::move(message)});
+                          },
+                      .on_detached =
+                          [this](SessionId session) {
+                            strand.AssertHeld();
+                            conductor.Step(AgentDetached{session});
+                          }}),
+      conductor(strand, settings.coordinator, *store,
+                {.send = [this](SessionId session, const ControllerMessage& m) { agents.Send(session, m); },
+                 .close = [this](SessionId session) { agents.Close(session); },
+                 .plan =
+                     [this](ComputePlan plan) {
+                       planner.Compute(std::move(plan), [this](PlanComputed computed) {
+                         // Refused only when the strand has ended, and then nobody waits for plans.
+                         (void)strand.PostEssential([this, computed = std::move(computed)] {
+                           strand.AssertHeld();
+                           conductor.Step(computed);
+                         });
+                       });
+                     },
+                 .end = std::move(on_end)}),
+      control(strand, conductor) {}
+
+absl::Status Daemon::State::Listen() {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(settings.listen, grpc::InsecureServerCredentials(), &port);
+  builder.SetMaxReceiveMessageSize(proto::kMessageBytesMax);
+  // A second controller on the same port is an error, not a partner.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
+  builder.RegisterService(&agents.service());
+  builder.RegisterService(&control.service());
+  server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("listen on ", settings.listen, ": the address is not ours, or already in use"));
+  }
+  address = absl::StrCat(settings.listen.substr(0, settings.listen.rfind(':')), ":", port);
+  return absl::OkStatus();
+}
+
+void Daemon::State::Begin() {
+  (void)strand.PostEssential([this] {
+    strand.AssertHeld();
+    strand.SetTimer({.next_wakeup =
+                         [this] {
+                           strand.AssertHeld();
+                           return std::min(conductor.NextWakeup(), control.NextWakeup());
+                         },
+                     .on_wakeup =
+                         [this] {
+                           strand.AssertHeld();
+                           const absl::Time now = runtime::MonotonicNow();
+                           if (conductor.NextWakeup() <= now) conductor.Step(Tick{});
+                           control.Wake(now);
+                         }});
+    // The coordinator learns the time at which it began to listen.
+    conductor.Step(Tick{});
+  });
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
+  EVENKEEL_ASSIGN_OR_RETURN(
+      std::unique_ptr<SqliteStore> store,
+      SqliteStore::Open(
+          {.path = options.settings.store, .num_operations_kept = options.settings.coordinator.num_operations_kept}));
+  EVENKEEL_ASSIGN_OR_RETURN(options.settings.coordinator,
+                            Conductor::Recall(std::move(options.settings.coordinator), *store));
+  auto state = std::make_unique<State>(std::move(options.settings), std::move(store), std::move(options.on_end));
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(state)));
+  EVENKEEL_RETURN_IF_ERROR(daemon->state_->Listen());
+  daemon->state_->Begin();
+  return daemon;
+}
+
+Daemon::Daemon(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Daemon::~Daemon() { Stop(); }
+
+const std::string& Daemon::address() const { return state_->address; }
+
+int Daemon::port() const { return state_->port; }
+
+void Daemon::Stop() {
+  if (std::exchange(state_->stopped, true)) return;
+  const absl::Status why = absl::UnavailableError("the controller ends");
+  state_->agents.CloseAll(why);
+  state_->control.EndAll(why);
+  if (state_->server != nullptr) {
+    state_->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+    state_->server->Wait();
+  }
+  state_->planner.Stop();
+  state_->strand.Stop();
+}
+
+}  // namespace evenkeel::controller
