@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evenkeel for inference engines in Python: the calls of engine/evenkeel.h through ctypes, no build step.
+
+    region = Region(group="tiny", model="tinymoe", rank=0, num_ranks=8, num_layers=4, num_experts=64, slots_per_rank=9,
+                    weights_bytes=1 << 30)
+    w13 = region.alloc_weights(9 * w13_bytes)          # a writable memoryview in shared memory
+    region.add_tensor(layer, "w13", "bf16", w13, w13_bytes)
+    region.ready()
+    with region.step(lane=0, phase=DECODE) as step:
+        region.route(layer, ids, slots, top_k=8)       # NumPy or torch CPU arrays, array.array, ctypes arrays
+        region.count(layer, local_slot, num_tokens)
+
+Threads, memory, waiting and errors are as the header says. Errors are raised as EvenkeelError with the library's text.
+The shared library is found through the argument `library`, $EVENKEEL_LIBRARY, or beside this file.
+"""
+
+import ctypes
+import os
+import pathlib
+
+ABI_VERSION = 1
+
+# evenkeel_phase
+OTHER, PREFILL, DECODE = 0, 1, 2
+# evenkeel_kind; only real steps are counted as load
+REAL, DUMMY, PROFILE = 0, 1, 2
+# evenkeel_count_place
+COUNT_AFTER_DISPATCH, COUNT_ROUTER = 0, 1
+# evenkeel_routing
+ROUTING_SENDER, ROUTING_REPLICATED = 0, 1
+
+STATUS_NAMES = {
+    -1: "invalid argument",
+    -2: "failed precondition",
+    -3: "resource exhausted",
+    -4: "permission denied",
+    -5: "internal",
+}
+
+_POST_MOVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32)
+
+
+class EvenkeelError(RuntimeError):
+    """A call was refused. `status` is the evenkeel_status."""
+
+    def __init__(self, status: int, doing: str, message: str = ""):
+        super().__init__(f"{doing}: {message or STATUS_NAMES.get(status, status)}")
+        self.status = status
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        ("abi_version", ctypes.c_uint32),
+        ("directory", ctypes.c_char_p),
+        ("group", ctypes.c_char_p),
+        ("model", ctypes.c_char_p),
+        ("weights_version", ctypes.c_uint64),
+        ("rank", ctypes.c_int32),
+        ("num_ranks", ctypes.c_int32),
+        ("num_nodes", ctypes.c_int32),
+        ("num_layers", ctypes.c_int32),
+        ("num_experts", ctypes.c_int32),
+        ("slots_per_rank", ctypes.c_int32),
+        ("num_lanes", ctypes.c_int32),
+        ("num_counting_threads", ctypes.c_int32),
+        ("count_place", ctypes.c_int),
+        ("routing", ctypes.c_int),
+        ("weights_bytes", ctypes.c_uint64),
+    ]
+
+
+class _Error(ctypes.Structure):
+    _fields_ = [("status", ctypes.c_int32), ("message", ctypes.c_char * 256)]
+
+
+_I32, _I64, _U64, _F64 = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_double
+_PTR, _STR, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+
+# Name -> (result, arguments), as in evenkeel.h.
+_SIGNATURES = {
+    "create": (_INT, [ctypes.POINTER(_Options), ctypes.POINTER(_PTR), ctypes.POINTER(_Error)]),
+    "alloc_weights": (_PTR, [_PTR, _U64]),
+    "add_tensor": (_INT, [_PTR, _I32, _STR, _STR, _PTR, _U64, _U64, ctypes.POINTER(_Error)]),
+    "on_post_move": (_INT, [_PTR, _POST_MOVE, _PTR]),
+    "initial_expert": (_I32, [_PTR, _I32, _I32]),
+    "ready": (_INT, [_PTR, ctypes.POINTER(_Error)]),
+    "destroy": (None, [_PTR]),
+    "incarnation": (_U64, [_PTR]),
+    "path": (_STR, [_PTR]),
+    "begin_step": (_I64, [_PTR, _I32, _INT, _INT]),
+    "end_step": (_INT, [_PTR, _I32, _I64]),
+    "abort_step": (_INT, [_PTR, _I32, _I64]),
+    "set_idle": (_INT, [_PTR, _I32]),
+    "route": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I64, _I32, _I64, _I64, _PTR]),
+    "count": (_INT, [_PTR, _I32, _I32, _I32, _U64]),
+    "serve_begin": (_INT, [_PTR, _I32, _I32, _U64]),
+    "serve_end": (_INT, [_PTR, _I32]),
+    "lost_ranks": (ctypes.POINTER(ctypes.c_uint32), [_PTR]),
+    "report_waiting": (_INT, [_PTR, _I32, _I32]),
+    "busy_lease": (_INT, [_PTR, _F64]),
+    "epoch": (_U64, [_PTR, _I32]),
+    "physical_to_logical": (_INT, [_PTR, _I32, _I32, _PTR]),
+    "logical_to_physical": (_INT, [_PTR, _I32, _I32, _I32, _PTR, _PTR]),
+    "expert_map": (_INT, [_PTR, _I32, _I32, _I32, _PTR]),
+    "slot_content": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_U64), ctypes.POINTER(_I32)]),
+    "num_calls_waited": (_U64, [_PTR]),
+}
+
+
+def load_library(path: str | os.PathLike | None = None) -> ctypes.CDLL:
+    """The shared library with its calls declared."""
+    path = path or os.environ.get("EVENKEEL_LIBRARY") or pathlib.Path(__file__).with_name("libevenkeel.so")
+    library = ctypes.CDLL(os.fspath(path))
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, f"evenkeel_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _address(data) -> tuple[int, int, int]:
+    """(address, bytes, bytes per element) of an array: with data_ptr (torch) or any contiguous buffer."""
+    if hasattr(data, "data_ptr"):
+        if not data.is_contiguous() or data.device.type != "cpu":
+            raise ValueError("tensors must be contiguous and on the CPU")
+        return data.data_ptr(), data.numel() * data.element_size(), data.element_size()
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise ValueError("arrays must be contiguous")
+    if view.readonly:
+        # Without a writable buffer ctypes gives no address; a copy would be too late for results.
+        raise ValueError("arrays must be writable")
+    return ctypes.addressof(ctypes.c_char.from_buffer(view)) if view.nbytes else 0, view.nbytes, view.itemsize
+
+
+class Step:
+    """One forward step; ends when its `with` block does, is given up when the block raises."""
+
+    def __init__(self, region: "Region", lane: int, phase: int, kind: int):
+        self._region, self.lane = region, lane
+        self.ticket = region.begin_step(lane, phase, kind)
+
+    def __enter__(self) -> "Step":
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None:
+            self._region.end_step(self.lane, self.ticket)
+        else:
+            self._region.abort_step(self.lane, self.ticket)
+
+
+class Region:
+    """The region of one rank: evenkeel_create. Closed by close(), by a `with` block, or when it is collected."""
+
+    def __init__(self, *, group: str, model: str, rank: int, num_ranks: int, num_layers: int, num_experts: int,
+                 slots_per_rank: int, weights_bytes: int, weights_version: int = 0, num_nodes: int = 1,
+                 num_lanes: int = 1, num_counting_threads: int = 0, count_place: int = COUNT_AFTER_DISPATCH,
+                 routing: int = ROUTING_SENDER, directory: str | None = None, library=None):
+        self._handle = None
+        self._library = library if isinstance(library, ctypes.CDLL) else load_library(library)
+        self.num_ranks, self.num_experts, self.slots_per_rank = num_ranks, num_experts, slots_per_rank
+        options = _Options(ABI_VERSION, directory.encode() if directory else None, group.encode(), model.encode(),
+                           weights_version, rank, num_ranks, num_nodes, num_layers, num_experts, slots_per_rank,
+                           num_lanes, num_counting_threads, count_place, routing, weights_bytes)
+        handle, error = _PTR(), _Error()
+        self._check(self._library.evenkeel_create(ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)),
+                    "create region", error)
+        self._handle = handle
+        self._post_move = None
+
+    def __enter__(self) -> "Region":
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        self.close()
+
+    def close(self):
+        """Ends the incarnation. Memory from alloc_weights is gone after it."""
+        if self._handle is not None:
+            self._library.evenkeel_destroy(self._handle)
+            self._handle = None
+
+    # ---- Set-up
+
+    def alloc_weights(self, num_bytes: int) -> memoryview:
+        """Writable bytes of shared memory, 64-byte aligned; valid until close()."""
+        address = self._call("alloc_weights", num_bytes)
+        if not address:
+            raise EvenkeelError(-3, f"allocate {num_bytes} bytes of weights")
+        return memoryview((ctypes.c_char * num_bytes).from_address(address)).cast("B")
+
+    def add_tensor(self, layer: int, name: str, dtype: str, data, bytes_per_expert: int, stride_bytes: int = 0):
+        """Names a per-expert tensor that lies in `data` (from alloc_weights); the stride defaults to dense."""
+        error = _Error()
+        status = self._call("add_tensor", layer, name.encode(), dtype.encode(), _address(data)[0], bytes_per_expert,
+                            stride_bytes or bytes_per_expert, ctypes.byref(error))
+        self._check(status, f"add tensor {name}", error)
+
+    def on_post_move(self, function):
+        """function(layer, local_slot, expert) is called in begin_step or set_idle after an expert was moved."""
+        self._post_move = _POST_MOVE(lambda _, layer, local_slot, expert: function(layer, local_slot, expert))
+        self._check(self._call("on_post_move", self._post_move, None), "set post-move callback")
+
+    def initial_expert(self, layer: int, local_slot: int) -> int:
+        """The expert whose weights belong into a local slot before ready()."""
+        expert = self._call("initial_expert", layer, local_slot)
+        self._check(min(expert, 0), f"initial expert of layer {layer} slot {local_slot}")
+        return expert
+
+    def ready(self):
+        """Weights are in place."""
+        error = _Error()
+        self._check(self._call("ready", ctypes.byref(error)), "ready", error)
+
+    @property
+    def incarnation(self) -> int:
+        return self._call("incarnation")
+
+    @property
+    def path(self) -> str:
+        return self._call("path").decode()
+
+    # ---- Steps
+
+    def step(self, lane: int = 0, phase: int = OTHER, kind: int = REAL) -> Step:
+        """begin_step and end_step (or abort_step) around a `with` block."""
+        return Step(self, lane, phase, kind)
+
+    def begin_step(self, lane: int = 0, phase: int = OTHER, kind: int = REAL) -> int:
+        ticket = self._call("begin_step", lane, phase, kind)
+        self._check(min(ticket, 0), f"begin step on lane {lane}")
+        return ticket
+
+    def end_step(self, lane: int, ticket: int):
+        self._check(self._call("end_step", lane, ticket), f"end step {ticket}")
+
+    def abort_step(self, lane: int, ticket: int):
+        self._check(self._call("abort_step", lane, ticket), f"abort step {ticket}")
+
+    def set_idle(self, lane: int = 0):
+        self._check(self._call("set_idle", lane), f"set lane {lane} idle")
+
+    def route(self, layer: int, ids, slots, *, top_k: int, lane: int = 0, row_stride: int = 0, first_token: int = 0):
+        """Writes the slots of expert ids (int32 or int64) into `slots` (int32, num_tokens * top_k, dense)."""
+        ids_at, ids_bytes, id_bytes = _address(ids)
+        slots_at, slots_bytes, slot_bytes = _address(slots)
+        row_stride = row_stride or top_k
+        num_ids = ids_bytes // id_bytes
+        num_tokens = (num_ids + row_stride - top_k) // row_stride
+        if slot_bytes != 4 or slots_bytes < 4 * num_tokens * top_k:
+            raise ValueError(f"slots must be int32 with room for {num_tokens} tokens x {top_k}")
+        self._check(self._call("route", lane, layer, ids_at, id_bytes, num_tokens, top_k, row_stride, first_token,
+                               slots_at), f"route layer {layer}")
+
+    def count(self, layer: int, local_slot: int, num_tokens: int, thread: int = 0):
+        self._check(self._call("count", thread, layer, local_slot, num_tokens), f"count layer {layer}")
+
+    # ---- Work for other ranks, death
+
+    def serve_begin(self, peer_rank: int, peer_incarnation: int, thread: int = 0):
+        self._check(self._call("serve_begin", thread, peer_rank, peer_incarnation), f"serve rank {peer_rank}")
+
+    def serve_end(self, thread: int = 0):
+        self._check(self._call("serve_end", thread), "end serving")
+
+    def lost_ranks(self) -> list[int]:
+        """Ranks that are no members now."""
+        words = self._call("lost_ranks")
+        return [rank for rank in range(self.num_ranks) if words[rank]]
+
+    def report_waiting(self, rank: int, lane: int = 0):
+        """A step waits for `rank`; -1: no longer."""
+        self._check(self._call("report_waiting", lane, rank), f"report waiting for rank {rank}")
+
+    def busy_lease(self, seconds: float):
+        self._check(self._call("busy_lease", seconds), "busy lease")
+
+    # ---- What the maps say
+
+    def epoch(self, lane: int = 0) -> tuple[int, int]:
+        """(term, number) of the maps that the lane's newest step took."""
+        packed = self._call("epoch", lane)
+        return packed >> 32, packed & 0xFFFFFFFF
+
+    def physical_to_logical(self, layer: int, lane: int = 0) -> list[int]:
+        """Expert of each slot of the layer, -1 where no map names it."""
+        experts = (_I32 * (self.num_ranks * self.slots_per_rank))()
+        self._check(self._call("physical_to_logical", lane, layer, experts), f"maps of layer {layer}")
+        return list(experts)
+
+    def logical_to_physical(self, layer: int, width: int, lane: int = 0) -> list[list[int]]:
+        """Slots of each expert, shares rendered by repetition."""
+        slots, counts = (_I32 * (self.num_experts * width))(), (_I32 * self.num_experts)()
+        self._check(self._call("logical_to_physical", lane, layer, width, slots, counts), f"maps of layer {layer}")
+        return [list(slots[e * width : e * width + counts[e]]) for e in range(self.num_experts)]
+
+    def expert_map(self, layer: int, rank: int, lane: int = 0) -> list[int]:
+        """Local slot of each expert on `rank`, -1 where it has none."""
+        local_slots = (_I32 * self.num_experts)()
+        self._check(self._call("expert_map", lane, layer, rank, local_slots), f"maps of layer {layer}")
+        return list(local_slots)
+
+    def slot_content(self, layer: int, local_slot: int) -> tuple[int, int, bool]:
+        """(expert, generation, verified) of a local slot now."""
+        expert, generation, verified = _I32(), _U64(), _I32()
+        self._check(self._call("slot_content", layer, local_slot, ctypes.byref(expert), ctypes.byref(generation),
+                               ctypes.byref(verified)), f"content of slot {local_slot}")
+        return expert.value, generation.value, bool(verified.value)
+
+    @property
+    def num_calls_waited(self) -> int:
+        return self._call("num_calls_waited")
+
+    # ----
+
+    def _call(self, name: str, *arguments):
+        if self._handle is None:
+            raise EvenkeelError(-2, name, "the region is closed")
+        return getattr(self._library, f"evenkeel_{name}")(self._handle, *arguments)
+
+    @staticmethod
+    def _check(status: int, doing: str, error: _Error | None = None):
+        if status < 0:
+            raise EvenkeelError(status, doing, error.message.decode() if error is not None else "")
