@@ -123,7 +123,7 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
     case SlotTable::Outcome::kOrphan:
       break;
   }
-  if (group.slots.at(layer, slot).use == SlotUse::kCondemned && end.corrupt) {
+  if (group.slots.at(layer, slot).use == SlotUse::kCondemned && end.num_corrupt > 0) {
     group.Alert(absl::StrCat("slot ", slot.value(), " of layer ", layer.value(), " on rank ",
                              group.info.shape.RankOf(slot).value(), " is condemned after ",
                              group.settings.mismatches_until_condemned, " fingerprint mismatches"),

@@ -186,10 +186,14 @@ absl::Status Group::On(MemberRecord& member, const MoveFinished& message, absl::
   EVENKEEL_RETURN_IF_ERROR(CheckOwnSlot(member, message.layer, message.slot));
   const SlotTable::Outcome outcome =
       state_->slots.Finish(message.layer, message.slot, message.generation, message.fingerprint);
-  const bool corrupt = outcome == SlotTable::Outcome::kFailed;
-  state_->totals.fingerprint_failures += corrupt;
+  // Also those that the agent made good from another source.
+  const int num_corrupt = outcome == SlotTable::Outcome::kNothing
+                              ? 0
+                              : message.num_mismatches + (outcome == SlotTable::Outcome::kFailed ? 1 : 0);
+  state_->totals.fingerprint_failures += static_cast<uint64_t>(num_corrupt);
   TakeOutcome(*state_, message.layer, message.slot, outcome,
-              {.layer = message.layer, .slot = message.slot, .corrupt = corrupt, .bytes = message.bytes}, now, effects);
+              {.layer = message.layer, .slot = message.slot, .num_corrupt = num_corrupt, .bytes = message.bytes}, now,
+              effects);
   needs_advance_ = true;
   return absl::OkStatus();
 }
@@ -200,11 +204,12 @@ absl::Status Group::On(MemberRecord& member, const MoveFailed& message, absl::Ti
   const SlotTable::Outcome outcome = state_->slots.Fail(message.layer, message.slot, message.generation,
                                                         {.content_kept = message.content_kept, .mismatch = corrupt});
   if (outcome == SlotTable::Outcome::kNothing) return absl::OkStatus();
-  state_->totals.fingerprint_failures += corrupt;
+  const int num_corrupt = std::max(message.num_mismatches, corrupt ? 1 : 0);
+  state_->totals.fingerprint_failures += static_cast<uint64_t>(num_corrupt);
   TakeOutcome(*state_, message.layer, message.slot, outcome,
               {.layer = message.layer,
                .slot = message.slot,
-               .corrupt = corrupt,
+               .num_corrupt = num_corrupt,
                .source = message.source,
                .text = absl::StrCat("move into slot ", message.slot.value(), " of layer ", message.layer.value(), ": ",
                                     message.status.message())},

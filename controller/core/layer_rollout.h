@@ -68,7 +68,7 @@ struct RolloutReport {
   std::string operation_id;  // empty: of none that still runs
   int num_moves = 0;         // of the wave
   uint64_t bytes = 0;
-  bool corrupt = false;
+  int num_corrupt = 0;  // attempts that did not match
   std::string text;  // of failures and alerts
 };
 

@@ -232,7 +232,7 @@ void Rollouts::TryOrder(LayerId layer, LayerRollout& rollout, WaveMove& move, ab
 void Rollouts::OnMoveEnded(const MoveEnd& end) {
   Report report = ReportOf(end.verified ? Report::Kind::kMoveVerified : Report::Kind::kMoveFailed, end.layer, {});
   report.bytes = end.bytes;
-  report.corrupt = end.corrupt;
+  report.num_corrupt = end.num_corrupt;
   report.text = end.text;
   const auto found = layers_.find(end.layer);
   if (found != layers_.end()) {

@@ -67,7 +67,7 @@ class Rollouts {
     LayerId layer;
     SlotIdx slot;
     bool verified = false;
-    bool corrupt = false;
+    int num_corrupt = 0;  // attempts that did not match their fingerprint
     RankId source = {};  // the last one tried, where it failed
     uint64_t bytes = 0;
     std::string text = {};  // why it failed

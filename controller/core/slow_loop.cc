@@ -265,10 +265,11 @@ void CountReport(OperationProgress& operation, const RolloutReport& report) {
       ++operation.num_moves_done;
       operation.num_moves = std::max(operation.num_moves, operation.num_moves_done);
       operation.bytes_done += report.bytes;
+      operation.num_corrupt += report.num_corrupt;
       break;
     case RolloutReport::Kind::kMoveFailed:
       ++operation.num_moves_failed;
-      operation.num_corrupt += report.corrupt;
+      operation.num_corrupt += report.num_corrupt;
       operation.detail = report.text;
       break;
     case RolloutReport::Kind::kLayerDone:

@@ -296,8 +296,14 @@ void Cluster::EndMove(FakeAgent& agent, const MoveOrder& order) {
     answer = failed;
   } else {
     record = {SlotState::kVerified, order.expert, order.generation, order.fingerprint};
-    answer = MoveFinished{order.move_id,     order.layer, order.slot,           order.generation,
-                          order.fingerprint, 1000,        absl::Milliseconds(1)};
+    answer = MoveFinished{order.move_id,
+                          order.layer,
+                          order.slot,
+                          order.generation,
+                          order.fingerprint,
+                          1000,
+                          absl::Milliseconds(1),
+                          std::exchange(agent.num_mismatches, 0)};
   }
   if (agent.session.has_value()) inbox_.push_back(AgentMessageReceived{*agent.session, answer});
 }

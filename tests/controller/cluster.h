@@ -42,6 +42,7 @@ struct FakeAgent {
   bool holds_moves = false;
   int num_moves_to_corrupt = 0;
   int num_moves_to_fail = 0;
+  int num_mismatches = 0;  // of the next move, before it ends well
   bool welcomed = false;
   std::optional<absl::Status> refused;
 };

@@ -583,6 +583,19 @@ TEST_CASE("corrupt copies are counted, and a slot that keeps corrupting is conde
   if (condemned > 0) CHECK_FALSE(cluster.coordinator->CheckRedundancy(kGroup)->problems.empty());
 }
 
+TEST_CASE("mismatches that an agent made good from another source are counted too", "[coordinator]") {
+  Cluster cluster(Basic());
+  StartUnderLoad(cluster);
+  for (FakeAgent& agent : cluster.agents) agent.num_mismatches = 2;
+  cluster.Rearrange("r1");
+  REQUIRE(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
+  int num_made_good = 0;
+  for (const FakeAgent& agent : cluster.agents) num_made_good += 2 - agent.num_mismatches;
+  CHECK(num_made_good > 0);
+  CHECK(cluster.Operation("r1").num_corrupt == num_made_good);
+  CHECK(cluster.Operation("r1").num_moves_failed == 0);
+}
+
 TEST_CASE("an agent lost in mid-wave freezes it, and its inventory settles it", "[coordinator]") {
   Cluster cluster(Basic());
   StartUnderLoad(cluster);
