@@ -5,10 +5,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
 
 #include "agent/faulty_transport.h"
 #include "agent/local_transport.h"
 #include "agent/throttle.h"
+#include "agent/ucx_transport.h"
+#include "agent/weights_table.h"
 #include "algos/base/status_macros.h"
 
 namespace evenkeel::agent {
@@ -23,8 +26,23 @@ absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeTransports(const eng
     transports.push_back(std::make_unique<LocalTransport>(
         LocalTransport::Options{.host = HostIdentity(), .region_path = region.path(), .throttle = throttle}));
   }
+  if (forced.empty() || forced == "ucx") {
+    absl::StatusOr<std::unique_ptr<UcxTransport>> ucx = UcxTransport::Create({.member = region.member(),
+                                                                              .host = HostIdentity(),
+                                                                              .tls = "",
+                                                                              .table = TableOf(region),
+                                                                              .memory = SegmentOf(region),
+                                                                              .throttle = throttle});
+    if (ucx.ok()) {
+      transports.push_back(*std::move(ucx));
+    } else if (!forced.empty()) {
+      return ucx.status();
+    } else {
+      spdlog::warn("rank {} goes without ucx: {}", region.member().rank.value(), ucx.status().ToString());
+    }
+  }
   if (transports.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("--transport is ", forced, ": local is known"));
+    return absl::InvalidArgumentError(absl::StrCat("--transport is ", forced, ": local and ucx are known"));
   }
   if (!faults.empty()) {
     for (auto& transport : transports) transport = std::make_unique<FaultyTransport>(std::move(transport), faults);

@@ -2,8 +2,8 @@
 //
 // MakeTransports: the transports that an agent offers and reads by.
 //
-// Errors:    kInvalidArgument: no transport of that name, or no such fault; what a forced transport cannot be made
-//            for otherwise.
+// Errors:    kInvalidArgument: no transport of that name, or no such fault; otherwise why a forced transport cannot be
+//            made. One that is not forced is left out with a warning.
 #pragma once
 
 #include <memory>

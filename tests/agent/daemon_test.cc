@@ -40,11 +40,12 @@ evenkeel_options OptionsOf(const TestDirectory& directory, int rank) {
   return options;
 }
 
-std::unique_ptr<Daemon> StartAgent(const std::string& path, const std::string& controller) {
+std::unique_ptr<Daemon> StartAgent(const std::string& path, const std::string& controller,
+                                   const std::string& transport = "local") {
   absl::StatusOr<std::unique_ptr<AgentRegion>> region = AgentRegion::Open(path);
   INFO(region.status().ToString());
   REQUIRE(region.ok());
-  auto transports = MakeTransports(**region, "local", "");
+  auto transports = MakeTransports(**region, transport, "");
   REQUIRE(transports.ok());
   Daemon::Options options;
   options.controller = controller;
@@ -83,9 +84,9 @@ struct Rig {
   FakeController controller;
   std::unique_ptr<Daemon> agent;
 
-  Rig() {
+  explicit Rig(const std::string& transport = "local") {
     engine.MakeReady();
-    agent = StartAgent(engine.path(), controller.address());
+    agent = StartAgent(engine.path(), controller.address(), transport);
   }
   // The agent's Attach, answered.
   Attach Welcome(uint32_t term) {
@@ -134,13 +135,15 @@ TEST_CASE("maps reach the engine, and its quiescence the controller, only after 
 }
 
 // Has rank 0's expert 1 moved into slot 5 of rank 1; the answer.
-std::optional<MoveFinished> MoveOne(Rig& rig, const TestRegion& source, uint64_t fingerprint) {
+std::optional<MoveFinished> MoveOne(Rig& rig, const TestRegion& source, uint64_t fingerprint,
+                                    const std::string& transport = "local") {
   const Attach attach = rig.Welcome(3);
   REQUIRE(rig.controller.Say(UpdateOf(attach.group, {3, 1}, {0, 1, 2, 2, 3, -1})));
   REQUIRE(rig.controller.Await<Quiesced>([](const Quiesced& m) { return m.epoch == Epoch{3, 1}; }));
   auto region = AgentRegion::Open(source.path());
   REQUIRE(region.ok());
-  const Endpoint endpoint = MakeTransports(**region, "local", "").value()[0]->endpoint();
+  const auto transports = MakeTransports(**region, transport, "");
+  REQUIRE(transports.ok());
   MoveOrder order;
   order.move_id = 9;
   order.layer = LayerId(0);
@@ -152,7 +155,7 @@ std::optional<MoveFinished> MoveOne(Rig& rig, const TestRegion& source, uint64_t
   order.sources.push_back({.member = {RankId(0), evenkeel_incarnation(source.get())},
                            .slot = SlotIdx(1),
                            .generation = (*region)->ReadSlot(LayerId(0), SlotIdx(1)).generation,
-                           .endpoint = endpoint});
+                           .endpoint = (*transports)[0]->endpoint()});
   order.deadline = absl::Seconds(10);
   REQUIRE(rig.controller.Say(order));
   return rig.controller.Await<MoveFinished>([](const MoveFinished& m) { return m.move_id == 9; },
@@ -160,10 +163,12 @@ std::optional<MoveFinished> MoveOne(Rig& rig, const TestRegion& source, uint64_t
 }
 
 TEST_CASE("an expert is moved from another rank's region, verified and reported", "[daemon]") {
-  Rig rig;
+  const std::string transport = GENERATE("local", "ucx");
+  CAPTURE(transport);
+  Rig rig(transport);
   TestRegion source(OptionsOf(rig.directory, 0));
   source.MakeReady();
-  const std::optional<MoveFinished> finished = MoveOne(rig, source, 0);
+  const std::optional<MoveFinished> finished = MoveOne(rig, source, 0, transport);
   REQUIRE(finished.has_value());
   CHECK(finished->bytes == TestRegion::kExpertBytes + TestRegion::kScaleBytes);
   int32_t expert = -1, verified = 0;
