@@ -123,7 +123,11 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
     case SlotTable::Outcome::kOrphan:
       break;
   }
-  if (group.slots.at(layer, slot).use == SlotUse::kCondemned && end.num_corrupt > 0) {
+  const Slot& now_known = group.slots.at(layer, slot);
+  if (group.formed && now_known.spare() && group.slots.NumLive(layer, now_known.expert) == 0) {
+    group.slots.StageAdd(layer, slot);  // its expert has no other replica: use it at once
+  }
+  if (now_known.use == SlotUse::kCondemned && end.num_corrupt > 0) {
     group.Alert(absl::StrCat("slot ", slot.value(), " of layer ", layer.value(), " on rank ",
                              group.info.shape.RankOf(slot).value(), " is condemned after ",
                              group.settings.mismatches_until_condemned, " fingerprint mismatches"),

@@ -56,6 +56,7 @@ void Group::StartOver(const GroupInfo& info, absl::Time now) {
   fresh->highest_view = highest_view;
   fresh->num_operations = state_->num_operations;
   fresh->alerts = state_->alerts;
+  fresh->totals = state_->totals;
   state_ = std::move(fresh);
 }
 
@@ -328,9 +329,9 @@ void Group::ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects
 }
 
 Rollouts::SlotLoads Group::SlotLoadsNow() const {
-  return [this](LayerId layer) {
-    const algos::Load load = state_->loads.Sum(settings_.num_windows_for_shares);
-    const auto tokens = load.layer(layer);
+  return [this, load = std::optional<algos::Load>()](LayerId layer) mutable {
+    if (!load.has_value()) load = state_->loads.Sum(settings_.num_windows_for_shares);
+    const auto tokens = load->layer(layer);
     std::vector<uint64_t> of_slot(static_cast<size_t>(state_->info.shape.num_slots()), 0);
     if (!state_->publisher.published()) return of_slot;
     const algos::LayerMap& map = state_->publisher.map(layer);

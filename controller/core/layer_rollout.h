@@ -69,7 +69,7 @@ struct RolloutReport {
   int num_moves = 0;         // of the wave
   uint64_t bytes = 0;
   int num_corrupt = 0;  // attempts that did not match
-  std::string text;  // of failures and alerts
+  std::string text;     // of failures and alerts
 };
 
 bool AllEnded(const RolloutWave& wave);

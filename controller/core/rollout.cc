@@ -74,7 +74,9 @@ void Rollouts::PlanLayer(LayerId layer, LayerRollout& rollout, absl::Time now, c
     Finish(layer, rollout, absl::UnavailableError(absl::StrCat("gave up layer ", layer.value(), ": ", rollout.reason)));
     return;
   }
-  if (rollout.in_wave || rollout.retry > now || NumActive() >= scene_.settings.concurrent_layers_max) return;
+  if (rollout.in_wave || rollout.retry > now) return;
+  const int others = NumActive() - (rollout.backing_off ? 1 : 0);
+  if (others >= scene_.settings.concurrent_layers_max) return;
   if (!scene_.members.AllAttached()) return;  // silence freezes waves
   BeginWave(layer, rollout, now, loads, staged);
 }

@@ -68,7 +68,7 @@ class Rollouts {
     SlotIdx slot;
     bool verified = false;
     int num_corrupt = 0;  // attempts that did not match their fingerprint
-    RankId source = {};  // the last one tried, where it failed
+    RankId source = {};   // the last one tried, where it failed
     uint64_t bytes = 0;
     std::string text = {};  // why it failed
   };

@@ -502,6 +502,47 @@ TEST_CASE("a rank that never quiesces fails the rearrangement in the end, not th
   CHECK(cluster.RunUntil([&] { return cluster.StateOf("r2") == "done"; }));
 }
 
+TEST_CASE("layers that back off do not keep one another from going on", "[coordinator]") {
+  Cluster::Options options = Basic();
+  options.num_layers = 3;
+  options.settings.defaults.concurrent_layers_max = GENERATE(1, 2);
+  options.settings.defaults.wave_deadline = absl::Seconds(1);
+  Cluster cluster(options);
+  StartUnderLoad(cluster);
+  cluster.agents[1].stalled = true;
+  cluster.Rearrange("r1");
+  cluster.Run(absl::Seconds(3));
+  CHECK(cluster.Status().totals.waves_undone >= 1);
+  cluster.Resume(1);
+  CHECK(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
+}
+
+TEST_CASE("no more layers move at a time than allowed, nor moves into a rank", "[coordinator]") {
+  Cluster::Options options = Basic();
+  options.num_layers = 6;
+  options.settings.defaults.concurrent_layers_max = 3;
+  options.settings.defaults.moves_per_rank_max = 1;
+  Cluster cluster(options);
+  StartUnderLoad(cluster);
+  for (FakeAgent& agent : cluster.agents) agent.holds_moves = true;
+  cluster.Rearrange("r1");
+  for (int round = 0; round < 40; ++round) {
+    cluster.Run(absl::Milliseconds(20));
+    std::set<int> layers;
+    for (const FakeAgent& agent : cluster.agents) {
+      CHECK(agent.moves.size() <= 1);
+      for (const auto& [key, order] : agent.moves) layers.insert(key.first);
+    }
+    CHECK(layers.size() <= 3);
+    for (int r = 0; r < 4; ++r) {
+      cluster.Resume(r);
+      cluster.agents[static_cast<size_t>(r)].holds_moves = true;
+    }
+  }
+  for (int r = 0; r < 4; ++r) cluster.Resume(r);
+  CHECK(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
+}
+
 TEST_CASE("an undone wave leaves slots with moves to their agents' word", "[coordinator]") {
   Cluster::Options options = Basic();
   options.settings.defaults.wave_deadline = absl::Seconds(2);
