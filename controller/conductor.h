@@ -42,6 +42,9 @@ class Conductor {
 
   Conductor(runtime::Strand& strand, CoordinatorSettings settings, Store& store, Outlets outlets);
 
+  // As strand_.AssertHeld(), for callers whose own name for the strand is another.
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK(strand_) { strand_.AssertHeld(); }
+
   void Step(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   absl::Time NextWakeup() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 

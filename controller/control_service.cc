@@ -88,6 +88,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   }
 
   void Forget(uint64_t call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
+    conductor.AssertHeld();
     enders.erase(call);
     stats.Remove(call);
     if (const auto watch = watches.find(call); watch != watches.end()) {
@@ -100,6 +101,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   void Follow(uint64_t call, const std::shared_ptr<OperationStream>& stream,
               std::function<bool(const OperationProgress&)> wanted, bool end_when_final)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
+    conductor.AssertHeld();
     watches[call] = conductor.Watch([stream, wanted = std::move(wanted), end_when_final](const OperationProgress& o) {
       if (!wanted(o)) return;
       v1::Operation message;
@@ -114,6 +116,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   OperationStream* Rearrange(Context*, const v1::RearrangeRequest* request) override {
     return Watch<v1::Operation>([this, request = *request](uint64_t call, const auto& stream) -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       RearrangeRequested wanted{.operation_id = request.request_id(),
                                 .group = request.group(),
                                 .policy = request.policy(),
@@ -135,6 +138,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   Unary* ListGroups(Context* context, const v1::ListGroupsRequest*, v1::ListGroupsResponse* response) override {
     return Answer(context, [this, response]() -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       const Coordinator& core = conductor.coordinator();
       response->set_term(core.term());
       for (const std::string& name : core.ListGroups()) {
@@ -148,6 +152,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   Unary* GetGroup(Context* context, const v1::GetGroupRequest* request, v1::Group* response) override {
     return Answer(context, [this, request, response]() -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
       EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group,
                                 conductor.coordinator().GetGroup(name, runtime::MonotonicNow()));
@@ -159,6 +164,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   Unary* GetStats(Context* context, const v1::GetStatsRequest* request, v1::GroupStats* response) override {
     return Answer(context, [this, request, response]() -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       if (request->num_windows() > kWindowsMax || request->span_ms() > kSpanMaxMs) {
         return absl::InvalidArgumentError(
             absl::StrCat("num_windows of at most ", kWindowsMax, " and span_ms of at most ", kSpanMaxMs, " wanted"));
@@ -176,6 +182,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   WatchStream<v1::StatsUpdate>* WatchStats(Context*, const v1::WatchStatsRequest* request) override {
     return Watch<v1::StatsUpdate>([this, request = *request](uint64_t call, const auto& stream) -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       if (request.interval_ms() != 0 &&
           (request.interval_ms() < kWatchIntervalMinMs || request.interval_ms() > kWatchIntervalMaxMs)) {
         return absl::InvalidArgumentError(absl::StrCat("interval_ms is ", request.interval_ms(), ": 0 or ",
@@ -198,6 +205,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   Unary* GetMap(Context* context, const v1::GetMapRequest* request, v1::GroupMaps* response) override {
     return Answer(context, [this, request, response]() -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       EVENKEEL_ASSIGN_OR_RETURN(const std::vector<LayerId> layers, LayersOf(request->layers()));
       EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
       const Coordinator& core = conductor.coordinator();
@@ -218,6 +226,7 @@ struct ControlService::State : public v1::Control::CallbackService {
                          v1::RedundancyReport* response) override {
     return Answer(context, [this, request, response]() -> absl::Status {
       strand.AssertHeld();
+      conductor.AssertHeld();
       EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
       EVENKEEL_ASSIGN_OR_RETURN(const RedundancyReport report, conductor.coordinator().CheckRedundancy(name));
       ToProto(report, response);
@@ -229,6 +238,7 @@ struct ControlService::State : public v1::Control::CallbackService {
                         v1::ListOperationsResponse* response) override {
     return Answer(context, [this, request, response] {
       strand.AssertHeld();
+      conductor.AssertHeld();
       for (const OperationProgress& operation : conductor.coordinator().ListOperations(request->group())) {
         ToProto(operation, response->add_operations());
       }
@@ -239,6 +249,7 @@ struct ControlService::State : public v1::Control::CallbackService {
   OperationStream* WatchOperations(Context*, const v1::WatchOperationsRequest* request) override {
     return Watch<v1::Operation>([this, group = request->group()](uint64_t call, const auto& stream) {
       strand.AssertHeld();
+      conductor.AssertHeld();
       const std::vector<OperationProgress> known = conductor.coordinator().ListOperations(group);
       for (auto operation = known.rbegin(); operation != known.rend(); ++operation) {
         v1::Operation message;
@@ -276,6 +287,7 @@ absl::Time ControlService::NextWakeup() const {
 
 void ControlService::Wake(absl::Time now) {
   state_->strand.AssertHeld();
+  state_->conductor.AssertHeld();
   state_->stats.Wake(state_->conductor.coordinator(), now);
 }
 

@@ -60,12 +60,12 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
       strand({.name = "controller"}),
       agents(strand, {.on_message =
                           [this](SessionId session, AgentMessage message) {
-                            strand.AssertHeld();
+                            conductor.AssertHeld();
                             conductor.Step(AgentMessageReceived{session, std::move(message)});
                           },
                       .on_detached =
                           [this](SessionId session) {
-                            strand.AssertHeld();
+                            conductor.AssertHeld();
                             conductor.Step(AgentDetached{session});
                           }}),
       conductor(strand, settings.coordinator, *store,
@@ -76,7 +76,7 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
                        planner.Compute(std::move(plan), [this](PlanComputed computed) {
                          // Refused only when the strand has ended, and then nobody waits for plans.
                          (void)strand.PostEssential([this, computed = std::move(computed)] {
-                           strand.AssertHeld();
+                           conductor.AssertHeld();
                            conductor.Step(computed);
                          });
                        });
@@ -109,14 +109,15 @@ absl::Status Daemon::State::Listen() {
 void Daemon::State::Begin() {
   (void)strand.PostEssential([this] {
     strand.AssertHeld();
+    conductor.AssertHeld();
     strand.SetTimer({.next_wakeup =
                          [this] {
-                           strand.AssertHeld();
+                           conductor.AssertHeld();
                            return std::min(conductor.NextWakeup(), control.NextWakeup());
                          },
                      .on_wakeup =
                          [this] {
-                           strand.AssertHeld();
+                           conductor.AssertHeld();
                            const absl::Time now = runtime::MonotonicNow();
                            if (conductor.NextWakeup() <= now) conductor.Step(Tick{});
                            control.Wake(now);

@@ -5,8 +5,6 @@
 #include <utility>
 #include <variant>
 
-#include "absl/time/clock.h"
-
 #include "algos/base/check.h"
 #include "algos/placement.h"
 #include "proto/convert_agent.h"
@@ -80,7 +78,10 @@ bool FakeAgent::Send(const AgentMessage& message) {
   return SendRaw(wire);
 }
 
-bool FakeAgent::SendRaw(const v1::AgentMessage& message) { return stream_->Write(message); }
+bool FakeAgent::SendRaw(const v1::AgentMessage& message) {
+  absl::MutexLock lock(&writing_);
+  return stream_->Write(message);
+}
 
 std::optional<ControllerMessage> FakeAgent::Read(const GroupInfo& group) {
   v1::ControllerMessage wire;
@@ -97,7 +98,7 @@ grpc::Status FakeAgent::End() {
   return stream_->Finish();
 }
 
-ServedRank ServeRank(FakeAgent& agent, const GroupInfo& group, const LoadReport& report) {
+ServedRank ServeRank(FakeAgent& agent, const GroupInfo& group) {
   ServedRank served;
   uint64_t view = 0;
   Quiesced quiesced;
@@ -114,18 +115,6 @@ ServedRank ServeRank(FakeAgent& agent, const GroupInfo& group, const LoadReport&
       agent.Send(MoveFinished{order->move_id, order->layer, order->slot, order->generation, order->fingerprint,
                               group.expert_bytes, absl::Milliseconds(1)});
     }
-    LoadReport now = report;
-    now.time = absl::Now();
-    agent.Send(now);
-    agent.Send(EngineStatus{.alive = true,
-                            .idle = false,
-                            .called_begin_step = true,
-                            .called_end_step = true,
-                            .called_route = true,
-                            .num_steps = 1,
-                            .num_calls_waited = 0,
-                            .oldest_open_step = absl::ZeroDuration(),
-                            .waiting_for = {}});
   }
   return served;
 }

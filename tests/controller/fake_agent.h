@@ -3,7 +3,7 @@
 // FakeAgent: one agent's stream over real gRPC, driven by a test: what it sends is written by hand, what it hears
 // is read one message at a time. A whole fake group serves by the maps it is sent and finishes its moves at once.
 //
-// Threads:   one.
+// Threads:   Send from any; the rest from one.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -12,6 +12,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "absl/synchronization/mutex.h"
 
 #include "algos/protocol/messages.h"
 #include "proto/evenkeel/v1/agent.grpc.pb.h"
@@ -42,15 +44,15 @@ class FakeAgent {
   std::unique_ptr<v1::AgentService::Stub> stub_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>> stream_;
+  absl::Mutex writing_;  // one write at a time
 };
 
 // Answers everything that the controller asks of one rank, until its stream ends: maps are taken and quiesced,
-// moves finish with the fingerprint that was ordered. Sends `report` after each message, where there is one.
-// Returns the newest maps' epoch.
+// moves finish with the fingerprint that was ordered.
 struct ServedRank {
-  Epoch epoch;
+  Epoch epoch;  // of the newest maps
   int num_moves = 0;
 };
-ServedRank ServeRank(FakeAgent& agent, const GroupInfo& group, const LoadReport& report);
+ServedRank ServeRank(FakeAgent& agent, const GroupInfo& group);
 
 }  // namespace evenkeel::controller

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/agent_service.h"
+
+#include <chrono>
+#include <string>
+#include <variant>
+
+#include "catch2/catch.hpp"
+
+#include "proto/convert_common.h"
+#include "tests/controller/fake_agent.h"
+#include "tests/controller/running_daemon.h"
+
+namespace evenkeel::controller {
+namespace {
+
+TEST_CASE("an agent that attaches is welcomed under a term and its group is listed", "[agent_service]") {
+  Running running;
+  FakeAgent agent(running.daemon->address());
+  const GroupInfo group = FakeGroup("chat");
+  REQUIRE(agent.Send(FakeAttach(group, 2)));
+  const auto welcome = agent.Read(group);
+  REQUIRE(welcome.has_value());
+  REQUIRE(std::holds_alternative<Welcome>(*welcome));
+  CHECK(std::get<Welcome>(*welcome).term == 1);
+  CHECK(std::get<Welcome>(*welcome).settings == AgentSettings());
+
+  const v1::ListGroupsResponse groups = ListGroups(running);
+  CHECK(groups.term() == 1);
+  REQUIRE(groups.groups_size() == 1);
+  CHECK(groups.groups(0).info().name() == "chat");
+  CHECK(groups.groups(0).forming());
+  const v1::Group detail = GetGroup(running, "");
+  REQUIRE(detail.members_size() == 4);
+  CHECK(detail.members(2).attached());
+  CHECK_FALSE(detail.members(0).attached());
+}
+
+TEST_CASE("a malformed message ends the stream with the field's name and leaves others alone", "[agent_service]") {
+  Running running;
+  const GroupInfo group = FakeGroup("chat");
+  FakeAgent good(running.daemon->address());
+  REQUIRE(good.Send(FakeAttach(group, 0)));
+  REQUIRE(good.Read(group).has_value());
+
+  FakeAgent first_not_attach(running.daemon->address());
+  first_not_attach.Send(Quiesced{});
+  grpc::Status end = first_not_attach.End();
+  CHECK(end.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+  CHECK(end.error_message() == "the first message of a stream is not attach");
+
+  FakeAgent bad(running.daemon->address());
+  REQUIRE(bad.Send(FakeAttach(group, 1)));
+  REQUIRE(bad.Read(group).has_value());
+  bad.Send(SlotLost{LayerId(9), SlotIdx(0), 1});
+  end = bad.End();
+  CHECK(end.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+  CHECK(end.error_message() == "slot_lost.layer is 9: one of the group's 2 layers, 0 to 1, wanted");
+
+  CHECK(good.Send(Quiesced{}));
+  CHECK(GetGroup(running, "chat").members(0).attached());
+}
+
+TEST_CASE("an agent of another world size is refused with a reason", "[agent_service]") {
+  Running running;
+  const GroupInfo group = FakeGroup("chat");
+  FakeAgent first(running.daemon->address());
+  REQUIRE(first.Send(FakeAttach(group, 0)));
+  REQUIRE(first.Read(group).has_value());
+  GroupInfo other = group;
+  other.shape.slots_per_rank = 4;
+  FakeAgent second(running.daemon->address());
+  REQUIRE(second.Send(FakeAttach(other, 1)));
+  const auto refused = second.Read(other);
+  REQUIRE(refused.has_value());
+  REQUIRE(std::holds_alternative<Refused>(*refused));
+  const grpc::Status end = second.End();
+  CHECK(end.error_code() != grpc::StatusCode::OK);
+  CHECK(end.error_code() == static_cast<grpc::StatusCode>(std::get<Refused>(*refused).status.code()));
+  CHECK(end.error_message() == std::get<Refused>(*refused).status.message());
+}
+
+TEST_CASE("an oversized message is refused and the controller goes on", "[agent_service]") {
+  Running running;
+  FakeAgent agent(running.daemon->address());
+  v1::AgentMessage huge;
+  huge.mutable_attach()->mutable_group()->set_name(std::string(proto::kMessageBytesMax + 1, 'x'));
+  agent.SendRaw(huge);
+  const grpc::Status end = agent.End();
+  CHECK(end.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+  CHECK(end.error_message().find("larger") != std::string::npos);
+  CHECK(ListGroups(running).groups_size() == 0);
+}
+
+TEST_CASE("an agent that leaves is seen to be gone", "[agent_service]") {
+  Running running;
+  const GroupInfo group = FakeGroup("chat");
+  {
+    FakeAgent agent(running.daemon->address());
+    REQUIRE(agent.Send(FakeAttach(group, 0)));
+    REQUIRE(agent.Read(group).has_value());
+    CHECK(GetGroup(running, "chat").members(0).attached());
+  }
+  const auto deadline = system_clock::now() + std::chrono::seconds(60);
+  while (GetGroup(running, "chat").members(0).attached()) REQUIRE(system_clock::now() < deadline);
+}
+
+}  // namespace
+}  // namespace evenkeel::controller
