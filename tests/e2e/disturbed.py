@@ -16,7 +16,7 @@ STALL = 5.0
 
 @case
 def a_stalled_engine_delays_only_its_own_groups_waves():
-    slow = {"defaults": {**QUIET["defaults"], "agent": {"bytes_per_second_max": 200_000}}}
+    slow = {**QUIET, "groups": {"stalled": {"agent": {"bytes_per_second_max": 200_000}}}}
     with Cluster(cases.options(ranks=3, config=slow, group="stalled")) as cluster, \
             Cluster(cases.options(ranks=2, group="other")) as other:
         cluster.start()

@@ -68,7 +68,7 @@ def ranks_that_disagree_about_the_world_are_refused():
             for rank in range(3):
                 stranger.start_engine(rank)
             stranger.start_agent(2)
-            log_says(stranger, "agent-2", "3 ranks")
+            log_says(stranger, "agent-2", "world size 3")
             cluster.check_alive()
             check_equal(cluster.group()["info"]["shape"]["num_ranks"], 2, "ranks of the group")
             stranger.stop_engines()

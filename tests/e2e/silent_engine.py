@@ -8,8 +8,7 @@ library, directory, group, rank = pathlib.Path(sys.argv[1]), sys.argv[2], sys.ar
 sys.path.insert(0, str(library / "engine/python"))
 import evenkeel  # noqa: E402
 
-evenkeel.load(str(library / "engine/libevenkeel.so"))
-region = evenkeel.Region(directory=directory, group=group, model="silent", rank=rank, num_ranks=2, num_layers=1,
+region = evenkeel.Region(library=evenkeel.load_library(library / "engine/libevenkeel.so"), directory=directory, group=group, model="silent", rank=rank, num_ranks=2, num_layers=1,
                          num_experts=4, slots_per_rank=3, weights_bytes=4096)
 data = region.alloc_weights(3 * 64)
 region.add_tensor(0, "w", "u8", data, 64, 64)

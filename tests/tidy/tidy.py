@@ -159,7 +159,14 @@ def check_formatted(root, files):
             yield f"clang-format: {done.stderr.strip()[:300]}"
 
 
-RULES = [check_spdx, check_length, check_layers, check_pure, check_words, check_listed, check_formatted]
+def check_example(root, files):
+    if "README.md" in files and "engine/example.c" in files:
+        source = (root / "engine/example.c").read_text().split("/* example:begin */\n")[-1].split("/* example:end */")[0]
+        if f"```c\n{source}```" not in (root / "README.md").read_text():
+            yield "README.md: does not quote engine/example.c as it is"
+
+
+RULES = [check_spdx, check_length, check_layers, check_pure, check_words, check_listed, check_formatted, check_example]
 
 # What each rule must refuse: (rule, file, content).
 WITNESSES = [
