@@ -145,6 +145,7 @@ ControllerStream::ControllerStream(runtime::Strand& strand, Options options, Lis
 ControllerStream::~ControllerStream() = default;
 
 void ControllerStream::Advance(absl::Time now) {
+  strand_.AssertHeld();
   if (writing_ && now - write_began_ >= kWriteMax) {
     Disconnect(absl::DeadlineExceededError("the controller does not read"));
   }
@@ -152,6 +153,7 @@ void ControllerStream::Advance(absl::Time now) {
 }
 
 absl::Time ControllerStream::NextWakeup() const {
+  strand_.AssertHeld();
   if (writing_ && call_ != nullptr) return write_began_ + kWriteMax;
   return alive_ || shut_ ? absl::InfiniteFuture() : next_attempt_;
 }
@@ -167,6 +169,7 @@ void ControllerStream::Open() {
 }
 
 void ControllerStream::Send(AgentMessage message) {
+  strand_.AssertHeld();
   if (call_ == nullptr) return;
   for (auto waiting = queue_.rbegin(); waiting != queue_.rend(); ++waiting) {
     if (Merge(message, *waiting)) return;
@@ -185,6 +188,7 @@ void ControllerStream::WriteNext(absl::Time now) {
 }
 
 void ControllerStream::Disconnect(absl::Status why) {
+  strand_.AssertHeld();
   if (call_ == nullptr) return;
   why_ = std::move(why);
   queue_.clear();
@@ -194,6 +198,7 @@ void ControllerStream::Disconnect(absl::Status why) {
 }
 
 void ControllerStream::Shut(std::function<void()> done) {
+  strand_.AssertHeld();
   shut_ = true;
   Disconnect(absl::AbortedError("the agent ends"));
   if (!alive_) return done();

@@ -56,15 +56,15 @@ class ControllerStream {
   ~ControllerStream();
 
   // Opens a stream if one is due, ends one that is stuck.
-  void Advance(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
-  absl::Time NextWakeup() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void Advance(absl::Time now);
+  absl::Time NextWakeup() const;
 
   // Dropped where no stream is open.
-  void Send(AgentMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void Send(AgentMessage message);
   // Ends the stream, if any; the next follows after a back-off.
-  void Disconnect(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void Disconnect(absl::Status why);
   // Ends the stream for good. `done` is called on the strand when gRPC refers to nothing here any more.
-  void Shut(std::function<void()> done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void Shut(std::function<void()> done);
 
  private:
   class Call;

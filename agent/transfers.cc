@@ -37,6 +37,7 @@ Transport* Transfers::Choose(const StartTransfer& effect) const {
 }
 
 void Transfers::Start(const StartTransfer& effect) {
+  strand_.AssertHeld();
   const uint64_t transfer_id = ++num_started_;
   TransferEnded refused;
   refused.move_id = effect.move_id;
@@ -88,12 +89,14 @@ void Transfers::Answer(uint64_t transfer_id, TransferEnded ended) {
 }
 
 void Transfers::Cancel(const CancelTransfer& effect) {
+  strand_.AssertHeld();
   for (const auto& [id, transfer] : running_) {
     if (transfer.move_id == effect.move_id && transfer.attempt == effect.attempt) return transfer.transport->Cancel(id);
   }
 }
 
 void Transfers::Fingerprint(const FingerprintSlot& effect) {
+  strand_.AssertHeld();
   const absl::Status posted = fingerprints_.PostEssential([this, effect] {
     SlotFingerprinted answer;
     answer.layer = effect.layer;
@@ -107,10 +110,12 @@ void Transfers::Fingerprint(const FingerprintSlot& effect) {
 }
 
 void Transfers::Forget(const Member& member) {
+  strand_.AssertHeld();
   for (const auto& transport : transports_) transport->Forget(member);
 }
 
 absl::Time Transfers::OldestDeadline() const {
+  strand_.AssertHeld();
   absl::Time oldest = absl::InfiniteFuture();
   for (const auto& [id, transfer] : running_) oldest = std::min(oldest, transfer.deadline);
   return oldest;

@@ -34,12 +34,12 @@ class Transfers {
             std::vector<std::unique_ptr<Transport>> transports, Deliver deliver);
   ~Transfers();
 
-  void Start(const StartTransfer& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
-  void Cancel(const CancelTransfer& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
-  void Fingerprint(const FingerprintSlot& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
-  void Forget(const Member& member) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void Start(const StartTransfer& effect);
+  void Cancel(const CancelTransfer& effect);
+  void Fingerprint(const FingerprintSlot& effect);
+  void Forget(const Member& member);
   // The earliest deadline of a copy under way; InfiniteFuture if none is.
-  absl::Time OldestDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::Time OldestDeadline() const;
 
   // Ends all copies and joins the transports' threads. Not on the strand, which must still run or have refused.
   void Stop();

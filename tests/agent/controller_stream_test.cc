@@ -51,24 +51,28 @@ class Client {
     options.controller = controller;
     options.credentials = grpc::InsecureChannelCredentials();
     options.group = script::Group();
-    stream_ = std::make_unique<ControllerStream>(
-        strand_, options,
-        ControllerStream::Listener{.opened =
-                                       [this](uint64_t) {
-                                         strand_.AssertHeld();
-                                         Attach attach;
-                                         attach.group = script::Group();
-                                         attach.member = {RankId(1), 7};
-                                         attach.slots = script::Region().slots;
-                                         stream_->Send(attach);
-                                       },
-                                   .received = [this](uint64_t, ControllerMessage) { Count(num_received_); },
-                                   .ended =
-                                       [this](uint64_t, absl::Status why) {
-                                         absl::MutexLock lock(&mutex_);
-                                         ends_.push_back(why.code());
-                                       }});
+    stream_ = std::make_unique<ControllerStream>(strand_, options,
+                                                 ControllerStream::Listener{.opened =
+                                                                                [this](uint64_t) {
+                                                                                  strand_.AssertHeld();
+                                                                                  Attach attach;
+                                                                                  attach.group = script::Group();
+                                                                                  attach.member = {RankId(1), 7};
+                                                                                  attach.slots = script::Region().slots;
+                                                                                  stream_->Send(attach);
+                                                                                },
+                                                                            .received =
+                                                                                [this](uint64_t, ControllerMessage) {
+                                                                                  absl::MutexLock lock(&mutex_);
+                                                                                  ++num_received_;
+                                                                                },
+                                                                            .ended =
+                                                                                [this](uint64_t, absl::Status why) {
+                                                                                  absl::MutexLock lock(&mutex_);
+                                                                                  ends_.push_back(why.code());
+                                                                                }});
     Do([this] {
+      strand_.AssertHeld();
       strand_.SetTimer({.next_wakeup =
                             [this] {
                               strand_.AssertHeld();
@@ -84,6 +88,7 @@ class Client {
   ~Client() {
     absl::Notification shut;
     Do([this, &shut] {
+      strand_.AssertHeld();
       strand_.SetTimer({});
       stream_->Shut([&shut] { shut.Notify(); });
     });
@@ -118,11 +123,6 @@ class Client {
                 })
                 .ok());
   }
-  void Count(int& count) {
-    absl::MutexLock lock(&mutex_);
-    ++count;
-  }
-
   runtime::Strand strand_;
   std::unique_ptr<ControllerStream> stream_;
   absl::Mutex mutex_;
