@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cluster: the processes of a run, and what an operator or a fault does to them.
+//
+// Dead agents and controllers are started again a while later, by whoever watches over them. A killed engine stays
+// away, or another incarnation takes its place.
+//
+// Threads:   none.
+// Owns:      the world, every agent, every controller.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "tests/sim/options.h"
+#include "tests/sim/sim_agent.h"
+#include "tests/sim/sim_controller.h"
+#include "tests/sim/world.h"
+
+namespace evenkeel::sim {
+
+class Cluster {
+ public:
+  explicit Cluster(const Options& options);
+
+  World& world() { return world_; }
+  SimAgent& agent(int group, int rank) { return *agents_[static_cast<size_t>(world_.AgentOf(group, rank))]; }
+  // The one that agents find; null while there is none.
+  SimController* controller();
+  SimController* controller_at(int idx) { return controllers_[static_cast<size_t>(idx)].get(); }
+  int num_controllers() const { return static_cast<int>(controllers_.size()); }
+
+  void KillController();
+  // A new controller takes over while the old one lives on until `end`; some of the streams stay with the old one.
+  void AddController(absl::Time end);
+  void KillEngine(int group, int rank);
+  void RestartEngine(int group, int rank);
+  void RestartGroup(int group);
+  // Damages a slot whose expert has other copies; false if the one drawn is none.
+  bool RotSlot(int group, int rank);
+  void JumpClock();
+
+  // False for groups one of whose engines is gone or of other weights, or that lost all copies of an expert: they are
+  // safe, and get nowhere.
+  bool IsWhole(int group);
+
+  // No more faults: everybody lives, hears each other and has the time it needs.
+  void Calm();
+
+ private:
+  void AgentDied(int group, int rank);
+  void ControllerDied(int idx);
+  // Verified copies that are what they should be.
+  int NumGood(int group, LayerId layer, ExpertId expert);
+  void StartAgent(int group, int rank);
+  RegionModel* FreshRegion(int group, int rank);
+  Network::Handlers MakeHandlers();
+
+  World world_;
+  std::vector<std::unique_ptr<SimAgent>> agents_;
+  std::vector<std::unique_ptr<SimController>> controllers_;
+  std::vector<bool> whole_;         // by group
+  std::vector<uint64_t> versions_;  // of weights, by agent
+  uint64_t num_incarnations_ = 0;
+};
+
+}  // namespace evenkeel::sim

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/engine_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "algos/layer_map.h"
+
+namespace evenkeel::sim {
+
+namespace {
+
+constexpr double kTokensPerSecond = 1e5;  // of a layer, over the whole group
+
+}  // namespace
+
+EngineModel::EngineModel(const Options& options, int group, World world, uint64_t seed)
+    : options_(options),
+      group_(group),
+      world_(std::move(world)),
+      rng_(seed),
+      load_({.num_layers = options.num_layers, .num_experts = options.num_experts, .sigma = options.load_sigma},
+            MixBits(seed)) {
+  const size_t lanes = static_cast<size_t>(options.num_lanes);
+  ranks_.resize(static_cast<size_t>(options.num_ranks));
+  for (Rank& rank : ranks_) {
+    rank.open_of_lane.resize(lanes);
+    rank.lane_waits.resize(lanes);
+    rank.lane_scheduled.resize(lanes);
+    rank.accrued = world_.queue->now();
+  }
+  DriftLater();
+}
+
+void EngineModel::DriftLater() {
+  world_.queue->After(options_.drift_interval, [this] {
+    if (calm_) return;
+    for (const Rank& rank : ranks_) {
+      if (rank.region != nullptr) Accrue(rank.region);
+    }
+    load_.Drift();
+    DriftLater();
+  });
+}
+
+absl::Duration EngineModel::Exponential(absl::Duration mean) { return -mean * std::log(1.0 - rng_.Uniform()); }
+
+absl::Duration EngineModel::TravelTime() {
+  const absl::Duration usual = absl::Microseconds(50) + Exponential(absl::Microseconds(500));
+  return rng_.Chance(0.02) ? usual + Exponential(absl::Milliseconds(60)) : usual;
+}
+
+void EngineModel::Start(RegionModel* region) {
+  Rank& rank = At(region->rank());
+  ++rank.life;
+  rank.region = region;
+  rank.stalled_until = absl::InfinitePast();
+  rank.accrued = world_.queue->now();
+  std::fill(rank.open_of_lane.begin(), rank.open_of_lane.end(), 0);
+  for (size_t lane = 0; lane < rank.lane_waits.size(); ++lane) {
+    if (rank.lane_waits[lane]) --num_waiting_;
+    rank.lane_waits[lane] = false;
+  }
+  std::fill(rank.lane_scheduled.begin(), rank.lane_scheduled.end(), false);
+  for (const Rank& other : ranks_) rank.rounds_ended = std::max(rank.rounds_ended, other.rounds_ended);
+  if (region->in_set) Serve(region);
+}
+
+void EngineModel::Serve(RegionModel* region) {
+  region->in_set = true;
+  world_.maps->SetRegion(group_, region->rank(), region);
+  world_.maps->Hold(group_, region->maps);
+  if (options_.steps_around_changes_only) return;
+  for (int lane = 0; lane < options_.num_lanes; ++lane) {
+    ScheduleBegin(region->rank(), lane, Exponential(options_.step_mean));
+  }
+}
+
+void EngineModel::Kill(int rank_idx) {
+  Rank& rank = At(rank_idx);
+  RegionModel* const region = rank.region;
+  for (Step& step : steps_) {
+    if (!step.open || step.rank != rank_idx) continue;
+    step.open = false;
+    step.aborted = true;
+    world_.maps->Release(group_, step.began.epoch);
+  }
+  region->engine_alive = false;
+  if (region->in_set) {
+    world_.maps->SetRegion(group_, rank_idx, nullptr);
+    world_.maps->Release(group_, region->maps->epoch);
+  }
+  ++rank.life;
+  world_.changed(rank_idx);
+  rank.region = nullptr;
+  WakeWaiting();
+}
+
+void EngineModel::Stall(int rank, absl::Time until) { At(rank).stalled_until = until; }
+
+void EngineModel::Calm() {
+  calm_ = true;
+  for (Rank& rank : ranks_) rank.stalled_until = absl::InfinitePast();
+}
+
+bool EngineModel::Deferred(int rank, EventQueue::Action action) {
+  const absl::Time until = At(rank).stalled_until;
+  if (calm_ || until <= world_.queue->now()) return false;
+  world_.queue->At(until + Exponential(absl::Microseconds(200)), std::move(action));
+  return true;
+}
+
+void EngineModel::TakeMaps(RegionModel* region, std::shared_ptr<const agent::Maps> maps) {
+  const bool serves = region->in_set && region->engine_alive;
+  if (serves && options_.steps_around_changes_only) {
+    Accrue(region);
+    StepBefore(region);
+  }
+  if (serves) world_.maps->Hold(group_, maps);
+  if (serves) world_.maps->Release(group_, region->maps->epoch);
+  region->previous = std::exchange(region->maps, std::move(maps));
+  world_.changed(region->rank());
+}
+
+// The engine had been busy: steps under the maps so far are open, and the next ones take the new maps.
+void EngineModel::StepBefore(RegionModel* region) {
+  const int rank = region->rank();
+  for (int lane = 0; lane < options_.num_lanes; ++lane) {
+    if (At(rank).open_of_lane[static_cast<size_t>(lane)] == 0) {
+      const uint32_t step = OpenStep(rank, lane, region->maps);
+      world_.queue->After(Exponential(options_.step_mean), [this, step] { SendTokens(step); });
+    }
+    ScheduleBegin(rank, lane, Exponential(options_.step_mean));
+  }
+}
+
+void EngineModel::TakeView(RegionModel* region, const View& view) {
+  region->view = view;
+  const bool named = std::find(view.members.begin(), view.members.end(), region->member()) != view.members.end();
+  if (named && !region->in_set && region->engine_alive) Serve(region);
+  world_.changed(region->rank());
+}
+
+void EngineModel::WantRefresh(RegionModel* region, LayerId layer, SlotIdx slot) {
+  region->refresh_wanted[region->At(layer, slot)] = true;
+  if (options_.steps_around_changes_only && region->engine_alive && region->in_set) {
+    ScheduleBegin(region->rank(), 0, Exponential(options_.step_mean));
+  }
+}
+
+void EngineModel::Refresh(RegionModel* region) {
+  bool any = false;
+  for (size_t i = 0; i < region->num_slots(); ++i) {
+    if (!region->refresh_wanted[i]) continue;
+    region->refresh_wanted[i] = false;
+    region->derived[i] = region->contents[i];
+    any = true;
+  }
+  if (any) world_.changed(region->rank());
+}
+
+void EngineModel::Accrue(RegionModel* region) {
+  if (!options_.steps_around_changes_only || !region->engine_alive || !region->in_set) return;
+  Rank& rank = At(region->rank());
+  const double seconds = absl::ToDoubleSeconds(world_.queue->now() - rank.accrued);
+  rank.accrued = world_.queue->now();
+  const algos::Shape& shape = region->info().shape;
+  for (int l = 0; l < options_.num_layers; ++l) {
+    const LayerId layer(l);
+    const algos::LayerMap& map = region->maps->layers[layer.idx()];
+    for (int local = 0; local < shape.slots_per_rank; ++local) {
+      const SlotIdx slot = shape.SlotAt(RankId(region->rank()), local);
+      const size_t at = region->At(layer, slot);
+      const ExpertId expert = region->slots[at].expert;
+      if (!expert.valid()) continue;
+      const auto slots = map.slots_of(expert);
+      const auto found = std::lower_bound(slots.begin(), slots.end(), slot);
+      if (found == slots.end() || *found != slot) continue;
+      const double units = static_cast<double>(map.ShareUnits(expert, static_cast<int>(found - slots.begin())));
+      const double share = units / static_cast<double>(algos::kShareUnits) * load_.ShareOf(layer, expert);
+      const uint64_t tokens = static_cast<uint64_t>(share * seconds * kTokensPerSecond);
+      region->tokens_of_slot[at] += tokens;
+      world_.load->Computed(*region, layer, expert, tokens);
+    }
+  }
+}
+
+}  // namespace evenkeel::sim

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <cstdio>
+#include <vector>
+
+#include "tests/sim/options.h"
+#include "tests/sim/simulation.h"
+
+namespace evenkeel::sim {
+namespace {
+
+// Sized to about a minute, optimised, on one core.
+constexpr uint64_t kNumSeeds = 300;
+
+TEST_CASE("a group without faults is rearranged and comes to rest", "[sim]") {
+  const uint64_t seed = GENERATE(range<uint64_t>(1, 6));
+  Options options = SwarmOptions(seed);
+  options.faults = {};
+  if (options.slots_per_rank * options.num_ranks == options.num_experts) ++options.slots_per_rank;
+  CAPTURE(seed);
+  const Outcome outcome = RunAndReport(options);
+  REQUIRE(outcome.violation == "");
+  CHECK(outcome.num_good_copies == outcome.num_copies);
+  CHECK(outcome.num_good_copies > 0);
+  CHECK(outcome.num_tokens > 0);
+  CHECK(outcome.tokens_reported > 0);
+}
+
+TEST_CASE("the same seed gives the same trace", "[sim]") {
+  const uint64_t seed = GENERATE(7, 8, 9);
+  CAPTURE(seed);
+  const Outcome first = RunAndReport(SwarmOptions(seed));
+  const Outcome second = RunAndReport(SwarmOptions(seed));
+  CHECK(first.digest == second.digest);
+  CHECK(first.num_events == second.num_events);
+  CHECK(first.violation == second.violation);
+}
+
+TEST_CASE("different seeds give different traces", "[sim]") {
+  CHECK(RunAndReport(SwarmOptions(7)).digest != RunAndReport(SwarmOptions(8)).digest);
+}
+
+TEST_CASE("whatever fails, every token meets its expert's weights, and the group comes to rest", "[sim]") {
+  uint64_t num_copies = 0, num_faults = 0, num_failed = 0;
+  for (uint64_t seed = 1; seed <= kNumSeeds; ++seed) {
+    const Outcome outcome = RunAndReport(SwarmOptions(seed));
+    num_copies += outcome.num_copies;
+    num_faults += outcome.num_faults;
+    if (outcome.ok) continue;
+    ++num_failed;
+    FAIL_CHECK("seed " << seed << ": " << outcome.violation);
+  }
+  std::printf("%llu seeds: %llu faults, %llu copies, %llu failed\n", static_cast<unsigned long long>(kNumSeeds),
+              static_cast<unsigned long long>(num_faults), static_cast<unsigned long long>(num_copies),
+              static_cast<unsigned long long>(num_failed));
+  CHECK(num_copies > kNumSeeds);
+  CHECK(num_faults > kNumSeeds);
+}
+
+}  // namespace
+}  // namespace evenkeel::sim
