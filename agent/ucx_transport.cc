@@ -199,6 +199,10 @@ bool UcxTransport::Advance(Transfer& transfer, absl::Time now) {
   while (transfer.why.ok() && !waits && transfer.in_flight < kPiecesInFlightMax && !AllAsked(transfer)) {
     if (absl::Status status = AskForPiece(transfer, now, waits); !status.ok()) GiveUp(transfer, std::move(status), now);
   }
+  if (transfer.why.ok() && transfer.in_flight > 0 && now - transfer.last_news >= kNoAnswer) {
+    GiveUp(transfer, absl::UnavailableError(absl::StrCat(Name(transfer.request), ": no answer")), now);
+    CutSource(transfer.source);
+  }
   if (!transfer.why.ok() && transfer.in_flight > 0 && now - transfer.given_up >= kDrain) CutSource(transfer.source);
   if (transfer.in_flight > 0) return false;
   if (!transfer.why.ok() || AllAsked(transfer)) {
@@ -248,6 +252,7 @@ absl::Status UcxTransport::AskForPiece(Transfer& transfer, absl::Time now, bool&
   Transfer* self = &transfer;  // a list's element: it stays where it is until no piece is in flight
   const auto done = [this, self, bytes = to.size()](ucs_status_t status) {
     --self->in_flight;
+    self->last_news = MonotonicNow();
     if (status == UCS_OK) {
       self->arrived += bytes;
     } else {
@@ -257,7 +262,7 @@ absl::Status UcxTransport::AskForPiece(Transfer& transfer, absl::Time now, bool&
   };
   EVENKEEL_ASSIGN_OR_RETURN(const UcxWorker::ReadState state, worker_->Read(*transfer.source->peer, from, to, done));
   transfer.offset += to.size();
-  transfer.source->last_used = now;
+  transfer.source->last_used = transfer.last_news = now;
   if (state == UcxWorker::ReadState::kDone) {
     transfer.arrived += to.size();
   } else {

@@ -39,6 +39,7 @@ class UcxTransport : public Transport {
  public:
   static constexpr absl::Duration kKeepOpen = absl::Seconds(5);
   static constexpr absl::Duration kDrain = absl::Milliseconds(200);
+  static constexpr absl::Duration kNoAnswer = absl::Seconds(5);  // of a piece: the source is unavailable
 
   struct Options {
     Member member;       // this rank
@@ -81,6 +82,7 @@ class UcxTransport : public Transport {
     uint64_t arrived = 0;  // bytes
     absl::Status why;      // it ends, once no piece is in flight; OK: it goes on
     absl::Time given_up = absl::InfiniteFuture();
+    absl::Time last_news;  // a piece was asked for or came
   };
   // What other threads ask of the worker's.
   struct Inbox {

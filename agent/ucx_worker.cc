@@ -124,10 +124,17 @@ absl::StatusOr<UcxWorker::Peer*> UcxWorker::Connect(const std::string& address, 
   params.field_mask =
       UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = reinterpret_cast<const ucp_address_t*>(address.data());
-  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_mode = tries_uncut_first_ ? UCP_ERR_HANDLING_MODE_NONE : UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.arg = &peer;
   params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) { static_cast<Peer*>(arg)->failure = status; };
-  absl::Status status = UcxStatus(ucp_ep_create(worker_, &params, &peer.endpoint), "connect by UCX");
+  ucs_status_t connected = ucp_ep_create(worker_, &params, &peer.endpoint);
+  if (connected == UCS_ERR_UNREACHABLE && !tries_uncut_first_) {  // shared memory alone: it has no failure handler
+    params.err_mode = UCP_ERR_HANDLING_MODE_NONE;
+    connected = ucp_ep_create(worker_, &params, &peer.endpoint);
+    tries_uncut_first_ = connected == UCS_OK;
+  }
+  peer.can_be_cut = params.err_mode == UCP_ERR_HANDLING_MODE_PEER;
+  absl::Status status = UcxStatus(connected, "connect by UCX");
   if (!status.ok()) {
     peers_.pop_back();
     return status;
@@ -141,14 +148,25 @@ absl::StatusOr<UcxWorker::Peer*> UcxWorker::Connect(const std::string& address, 
 }
 
 void UcxWorker::Disconnect(Peer* peer) {
-  if (peer->key != nullptr) ucp_rkey_destroy(peer->key);
+  if (!peer->can_be_cut) {
+    std::vector<ReadDone> ended;
+    for (auto& [number, call] : calls_) {
+      if (call->peer != peer) continue;
+      call->peer = nullptr;
+      ended.push_back(std::move(call->done));
+    }
+    for (const ReadDone& done : ended) done(UCS_ERR_CANCELED);
+  }
+  // Reads that cannot be cut may still look at the key; it then goes with the endpoint.
+  if (peer->key != nullptr && peer->can_be_cut) ucp_rkey_destroy(std::exchange(peer->key, nullptr));
   ucp_request_param_t params = {};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-  params.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  params.flags = peer->can_be_cut ? UCP_EP_CLOSE_FLAG_FORCE : 0;
   const ucs_status_ptr_t request = ucp_ep_close_nbx(peer->endpoint, &params);
   const auto is_it = [peer](const Peer& one) { return &one == peer; };
   const auto it = std::find_if(peers_.begin(), peers_.end(), is_it);
   if (!UCS_PTR_IS_PTR(request)) {
+    if (peer->key != nullptr) ucp_rkey_destroy(peer->key);
     peers_.erase(it);
     return;
   }
@@ -158,20 +176,38 @@ void UcxWorker::Disconnect(Peer* peer) {
 
 absl::StatusOr<UcxWorker::ReadState> UcxWorker::Read(const Peer& peer, uint64_t from, std::span<std::byte> to,
                                                      ReadDone done) {
-  auto call = std::make_unique<ReadDone>(std::move(done));
+  auto call = std::make_unique<Call>();
+  call->worker = this;
+  call->number = ++num_calls_;
+  call->peer = &peer;
+  call->done = std::move(done);
+  call->to = to;
+  if (!peer.can_be_cut) call->bounce.resize(to.size());
+  std::byte* arrives = peer.can_be_cut ? to.data() : call->bounce.data();
   ucp_request_param_t params = {};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.user_data = call.get();
-  params.cb.send = [](void* request, ucs_status_t status, void* user_data) {
-    const std::unique_ptr<ReadDone> ended(static_cast<ReadDone*>(user_data));
-    ucp_request_free(request);
-    (*ended)(status);
-  };
-  const ucs_status_ptr_t request = ucp_get_nbx(peer.endpoint, to.data(), to.size(), from, peer.key, &params);
-  if (request == nullptr) return ReadState::kDone;
+  params.cb.send = &UcxWorker::EndCall;
+  const ucs_status_ptr_t request = ucp_get_nbx(peer.endpoint, arrives, to.size(), from, peer.key, &params);
   if (UCS_PTR_IS_ERR(request)) return UcxStatus(UCS_PTR_STATUS(request), "read by UCX");
-  static_cast<void>(call.release());  // the callback's
+  if (request == nullptr) {
+    if (!peer.can_be_cut) std::copy(call->bounce.begin(), call->bounce.end(), to.begin());
+    return ReadState::kDone;
+  }
+  const uint64_t number = call->number;
+  calls_.emplace(number, std::move(call));
   return ReadState::kUnderWay;
+}
+
+void UcxWorker::EndCall(void* request, ucs_status_t status, void* user_data) {
+  ucp_request_free(request);
+  auto* ended = static_cast<Call*>(user_data);
+  const auto it = ended->worker->calls_.find(ended->number);
+  const std::unique_ptr<Call> call = std::move(it->second);
+  ended->worker->calls_.erase(it);
+  if (call->peer == nullptr) return;
+  if (status == UCS_OK) std::copy(call->bounce.begin(), call->bounce.end(), call->to.begin());
+  call->done(status);
 }
 
 bool UcxWorker::Progress() {
@@ -185,6 +221,7 @@ void UcxWorker::FinishClosing() {
   closing_.remove_if([](const Peer& peer) {
     if (ucp_request_check_status(peer.closing) == UCS_INPROGRESS) return false;
     ucp_request_free(peer.closing);
+    if (peer.key != nullptr) ucp_rkey_destroy(peer.key);
     return true;
   });
 }

@@ -18,7 +18,9 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -38,6 +40,8 @@ class UcxWorker {
     ucp_ep_h endpoint = nullptr;
     ucp_rkey_h key = nullptr;
     ucs_status_t failure = UCS_OK;  // of the connection; everything under way ends with it
+    // Whether UCX itself ends what is under way when it is closed. Where not, what arrives later goes nowhere.
+    bool can_be_cut = true;
     ucs_status_ptr_t closing = nullptr;
   };
   using ReadDone = std::function<void(ucs_status_t)>;
@@ -65,9 +69,20 @@ class UcxWorker {
   void Signal();
 
  private:
+  // A read under way.
+  struct Call {
+    UcxWorker* worker = nullptr;
+    uint64_t number = 0;
+    const Peer* peer = nullptr;  // null: `done` was called
+    ReadDone done;
+    std::span<std::byte> to;
+    std::vector<std::byte> bounce;  // what UCX writes to, where the peer cannot be cut
+  };
+
   UcxWorker() = default;
   absl::Status Open(const Options& options);
   absl::Status OfferMemory(std::span<std::byte> memory);
+  static void EndCall(void* request, ucs_status_t status, void* call);
   void FinishClosing();
 
   ucp_context_h context_ = nullptr;
@@ -76,7 +91,10 @@ class UcxWorker {
   int event_fd_ = -1;  // the worker's
   std::string address_, key_;
   std::list<Peer> peers_;
-  std::list<Peer> closing_;  // UCX may name them until they are closed
+  std::list<Peer> closing_;                                 // UCX may name them until they are closed
+  absl::btree_map<uint64_t, std::unique_ptr<Call>> calls_;  // by number
+  uint64_t num_calls_ = 0;
+  bool tries_uncut_first_ = false;
 };
 
 }  // namespace evenkeel::agent
