@@ -1,0 +1,26 @@
+"""cuda_library: nvcc to one position-independent object, then a cc_library with the CUDA runtime linked in.
+
+Without a CUDA toolkit (CUDA_HOME is empty) the target is left out, as must be what depends on it.
+"""
+
+load("@system//:cuda.bzl", "CUDA_HOME")
+
+def cuda_library(name, src, hdrs, nvcc_hdrs = [], **kwargs):
+    """nvcc_hdrs: headers of other targets that `src` includes."""
+    if not CUDA_HOME:
+        return
+    native.genrule(
+        name = name + "_nvcc",
+        srcs = [src] + hdrs + nvcc_hdrs,
+        outs = [name + ".o"],
+        cmd = CUDA_HOME + "/bin/nvcc -std=c++17 -O3 -I. --expt-relaxed-constexpr -Werror all-warnings " +
+              "-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 " +
+              "-gencode arch=compute_90,code=compute_90 -Xcompiler -fPIC -c $(location %s) -o $@" % src,
+    )
+    native.cc_library(
+        name = name,
+        srcs = [name + ".o"],
+        hdrs = hdrs,
+        linkopts = ["-L%s/lib64" % CUDA_HOME, "-l:libcudart_static.a", "-ldl", "-lrt", "-lpthread"],
+        **kwargs
+    )
