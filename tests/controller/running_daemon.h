@@ -47,7 +47,11 @@ struct Running {
     INFO(started.status().ToString());
     REQUIRE(started.ok());
     daemon = *std::move(started);
-    control = v1::Control::NewStub(grpc::CreateChannel(daemon->address(), grpc::InsecureChannelCredentials()));
+    // Its own connections: another test's controller may have had the same port.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    control = v1::Control::NewStub(
+        grpc::CreateCustomChannel(daemon->address(), grpc::InsecureChannelCredentials(), arguments));
   }
 
   absl::Notification ended;
@@ -59,6 +63,7 @@ struct Running {
 inline std::unique_ptr<grpc::ClientContext> Context(int seconds = 60) {
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(system_clock::now() + std::chrono::seconds(seconds));
+  context->set_wait_for_ready(true);
   return context;
 }
 
