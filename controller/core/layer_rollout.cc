@@ -85,7 +85,7 @@ algos::MoveLimits MoveLimitsOf(const GroupInfo& info, const GroupSettings& setti
 Blame FindBlame(LayerId layer, const LayerRollout& rollout, const Membership& members, const SlotTable& slots,
                 uint64_t view_number) {
   const auto not_quiesced = [&](Epoch since) -> Blame {
-    const std::optional<RankId> rank = members.FirstNotQuiesced(since, view_number);
+    const std::optional<RankId> rank = members.LikelyCulprit(since, view_number);
     if (!rank.has_value()) return {};
     const MemberRecord& member = members.at(*rank);
     if (!member.attached()) return {*rank, "its agent is away"};

@@ -99,6 +99,24 @@ std::optional<RankId> Membership::FirstNotQuiesced(Epoch epoch, uint64_t view_nu
   return std::nullopt;
 }
 
+std::optional<RankId> Membership::LikelyCulprit(Epoch epoch, uint64_t view_number) const {
+  std::vector<int> num_waiting(members_.size(), 0);
+  for (const MemberRecord& record : members_) {
+    for (RankId rank : record.engine.waiting_for) {
+      if (rank.valid() && rank.idx() < num_waiting.size()) ++num_waiting[rank.idx()];
+    }
+  }
+  std::optional<RankId> culprit;
+  for (size_t r = 0; r < members_.size(); ++r) {
+    const MemberRecord& record = members_[r];
+    if (record.attached() && record.quiesced_epoch >= epoch && record.quiesced_view >= view_number) continue;
+    const RankId rank(static_cast<int32_t>(r));
+    if (!record.attached()) return rank;
+    if (!culprit.has_value() || num_waiting[r] > num_waiting[culprit->idx()]) culprit = rank;
+  }
+  return culprit;
+}
+
 Epoch Membership::OldestQuiesced() const {
   Epoch oldest = members_.front().quiesced_epoch;
   for (const MemberRecord& record : members_) oldest = std::min(oldest, record.quiesced_epoch);

@@ -82,6 +82,9 @@ class Membership {
 
   // The first member that is detached or has not quiesced at both; none: all have (rules 6, 13).
   std::optional<RankId> FirstNotQuiesced(Epoch epoch, uint64_t view_number) const;
+  // Of those not quiesced the one that holds up the others: an absent one, else the one that most engines say they
+  // are waiting for; ties go to the lowest rank. For people: a hint, nothing is decided by it.
+  std::optional<RankId> LikelyCulprit(Epoch epoch, uint64_t view_number) const;
   // The newest epoch at which all have quiesced, whether attached or not.
   Epoch OldestQuiesced() const;
 

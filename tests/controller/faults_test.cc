@@ -26,6 +26,21 @@ TEST_CASE("a stalled engine delays moves and nothing is overwritten under it", "
   CHECK(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
 }
 
+TEST_CASE("of several ranks that have not quiesced the one that the others wait for is named", "[coordinator]") {
+  Cluster cluster(Basic());
+  StartUnderLoad(cluster);
+  cluster.agents[1].stalled = true;
+  cluster.agents[2].stalled = true;
+  cluster.Rearrange("r1");
+  cluster.Run(absl::Seconds(2));
+  REQUIRE_FALSE(cluster.Status().waves_blocked.empty());
+  CHECK(cluster.Status().waves_blocked.front().rank == RankId(1));
+  EngineStatus waiting;
+  waiting.waiting_for = {RankId(2)};
+  cluster.Send(1, waiting);
+  CHECK(cluster.Status().waves_blocked.front().rank == RankId(2));
+}
+
 TEST_CASE("a wave past its deadline is undone, named, and tried again", "[coordinator]") {
   Cluster::Options options = Basic();
   options.settings.defaults.wave_deadline = absl::Seconds(4);
