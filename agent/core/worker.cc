@@ -331,7 +331,8 @@ void Worker::Settle(Effects& effects) {
   for (const Effect& effect : effects) {
     const auto* store = std::get_if<StoreSlot>(&effect);
     if (store == nullptr || group_.count_place != CountPlace::kAfterDispatch) continue;
-    load_.SetExpert(store->layer, store->slot, store->record.expert);
+    // A slot that is freed goes on to count for what it held: its last tokens may not be read yet.
+    if (store->record.expert.valid()) load_.SetExpert(store->layer, store->slot, store->record.expert);
   }
   if (!open_) DropMessages(effects);
 }

@@ -139,6 +139,25 @@ TEST_CASE("a slot that no longer matches is reported at once and freed when nobo
   CHECK(attach.find("[verified e2 g0, verified e3 g0, free e-1 g0,") != std::string::npos);
 }
 
+TEST_CASE("the last tokens of a slot that is freed go to the expert it held", "[worker]") {
+  Agent agent;
+  AgentSettings settings = Scrubbing();
+  settings.report_interval = absl::Milliseconds(100);
+  agent.Attach(1, settings);
+  agent.Settle({1, 1}, kWithout5);
+  // One slot after the other is looked at: 3, which still matches, then 4, which does not.
+  agent.Pass(absl::Seconds(1));
+  agent.Count({0, 0, 0, 0, 0, 0});
+  agent.Give(SlotFingerprinted{LayerId(0), SlotIdx(3), 0, 2});
+  agent.Pass(absl::Seconds(1));
+  agent.Count({0, 0, 0, 0, 0, 0});
+  CHECK(agent.Give(SlotFingerprinted{LayerId(0), SlotIdx(4), 0, 99}) == "slot lost 0/4 g0");
+  agent.Hear(Update({1, 2}, agent.worker.newest_maps().get(), {{0, MapOf({3, 1, 2, 2, -1, -1})}}));
+  CHECK(agent.Observe({1, 2}) == "quiesced 1.2 view 0\nstore 0/4 free e-1 g0");
+  agent.Pass(absl::Milliseconds(100));
+  CHECK(agent.Count({0, 9, 0, 0, 0, 0}).find("[0/4 e3 9]") != std::string::npos);
+}
+
 TEST_CASE("a fingerprint of content that has been replaced since is no loss", "[worker]") {
   Agent agent;
   agent.Attach(1, Scrubbing());
