@@ -115,6 +115,7 @@ void Cluster::KillEngine(int group, int rank) {
   if (!engines.alive(rank)) return;
   world_.trace.Add("engine dies", {group, rank});
   whole_[static_cast<size_t>(group)] = false;
+  world_.maps.AllowDeadExperts(group);
   engines.Kill(rank);
 }
 
@@ -178,6 +179,10 @@ int Cluster::NumGood(int group, LayerId layer, ExpertId expert) {
 
 bool Cluster::IsWhole(int group) {
   if (!whole_[static_cast<size_t>(group)]) return false;
+  for (int r = 0; r < world_.options.num_ranks; ++r) {
+    const RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(r);
+    if (region == nullptr || !region->in_set) return false;
+  }
   for (int l = 0; l < world_.options.num_layers; ++l) {
     for (int e = 0; e < world_.options.num_experts; ++e) {
       if (NumGood(group, LayerId(l), ExpertId(e)) == 0) return false;

@@ -44,7 +44,7 @@ class Cluster {
   bool RotSlot(int group, int rank);
   void JumpClock();
 
-  // False for groups one of whose engines is gone or of other weights, or that lost all copies of an expert: they are
+  // False for groups one of whose engines is gone, outside the set or of other weights, or that lost all copies of an expert: they are
   // safe, and get nowhere.
   bool IsWhole(int group);
 

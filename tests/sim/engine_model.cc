@@ -69,6 +69,7 @@ void EngineModel::Start(RegionModel* region) {
 
 void EngineModel::Serve(RegionModel* region) {
   region->in_set = true;
+  region->joined_view = region->view.number;
   world_.maps->SetRegion(group_, region->rank(), region);
   world_.maps->Hold(group_, region->maps);
   if (options_.steps_around_changes_only) return;
@@ -77,7 +78,7 @@ void EngineModel::Serve(RegionModel* region) {
   }
 }
 
-void EngineModel::Kill(int rank_idx) {
+void EngineModel::Exclude(int rank_idx) {
   Rank& rank = At(rank_idx);
   RegionModel* const region = rank.region;
   for (Step& step : steps_) {
@@ -85,15 +86,23 @@ void EngineModel::Kill(int rank_idx) {
     step.open = false;
     step.aborted = true;
     world_.maps->Release(group_, step.began.epoch);
+    region->End(step.began);
+    --rank.open_of_lane[static_cast<size_t>(step.lane)];
   }
-  region->engine_alive = false;
-  if (region->in_set) {
+  if (std::exchange(region->in_set, false)) {
     world_.maps->SetRegion(group_, rank_idx, nullptr);
     world_.maps->Release(group_, region->maps->epoch);
   }
+  std::fill(rank.lane_scheduled.begin(), rank.lane_scheduled.end(), false);
   ++rank.life;
+  WakeWaiting();
+}
+
+void EngineModel::Kill(int rank_idx) {
+  Exclude(rank_idx);
+  At(rank_idx).region->engine_alive = false;
   world_.changed(rank_idx);
-  rank.region = nullptr;
+  At(rank_idx).region = nullptr;
   WakeWaiting();
 }
 
@@ -120,6 +129,7 @@ void EngineModel::TakeMaps(RegionModel* region, std::shared_ptr<const agent::Map
   if (serves) world_.maps->Hold(group_, maps);
   if (serves) world_.maps->Release(group_, region->maps->epoch);
   region->previous = std::exchange(region->maps, std::move(maps));
+  if (!serves && region->engine_alive && IsNamed(*region)) Serve(region);  // it waited for its first maps
   world_.changed(region->rank());
 }
 
@@ -135,10 +145,18 @@ void EngineModel::StepBefore(RegionModel* region) {
   }
 }
 
+bool EngineModel::IsNamed(const RegionModel& region) {
+  const std::vector<Member>& members = region.view.members;
+  return std::find(members.begin(), members.end(), region.member()) != members.end();
+}
+
 void EngineModel::TakeView(RegionModel* region, const View& view) {
   region->view = view;
-  const bool named = std::find(view.members.begin(), view.members.end(), region->member()) != view.members.end();
-  if (named && !region->in_set && region->engine_alive) Serve(region);
+  for (const Rank& rank : ranks_) {
+    if (rank.region == nullptr || !rank.region->in_set) continue;
+    const bool named = std::find(view.members.begin(), view.members.end(), rank.region->member()) != view.members.end();
+    if (!named) Exclude(rank.region->rank());
+  }
   world_.changed(region->rank());
 }
 

@@ -46,7 +46,7 @@ class EngineModel {
   EngineModel(const Options& options, int group, World world, uint64_t seed);
 
   // The rank's engine is now the one with `region`; it begins to serve at once or, where region->in_set is false,
-  // when a view names it.
+  // when a view names it and it has maps.
   void Start(RegionModel* region);
   void Kill(int rank);
   void Stall(int rank, absl::Time until);
@@ -112,6 +112,9 @@ class EngineModel {
   uint32_t OpenStep(int rank, int lane, std::shared_ptr<const agent::Maps> maps);
   bool MayBegin(int rank, int lane);
   void Serve(RegionModel* region);
+  // It serves with nobody any more: its steps are given up, its answers thrown away.
+  void Exclude(int rank);
+  static bool IsNamed(const RegionModel& region);
   void DriftLater();
   void StepBefore(RegionModel* region);
   void SendTokens(uint32_t step_idx);

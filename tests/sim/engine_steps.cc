@@ -29,7 +29,7 @@ void EngineModel::ScheduleBegin(int rank, int lane, absl::Duration delay) {
 
 bool EngineModel::MayBegin(int rank_idx, int lane) {
   const Rank& rank = At(rank_idx);
-  if (!options_.lockstep) return rank.open_of_lane[static_cast<size_t>(lane)] < options_.steps_in_flight;
+  if (!options_.lockstep || options_.steps_around_changes_only) return rank.open_of_lane[static_cast<size_t>(lane)] < options_.steps_in_flight;
   if (rank.open_of_lane[static_cast<size_t>(lane)] > 0) return false;
   int slowest = std::numeric_limits<int>::max();
   for (const Rank& other : ranks_) {
@@ -137,6 +137,7 @@ void EngineModel::Arrive(uint32_t token_idx) {
   const Step& step = steps_[token.step];
   const Rank& target = At(token.target);
   if (target.region == nullptr || target.life != token.target_life || !target.region->in_set) return Lose(token_idx);
+  if (step.maps->view_number < target.region->joined_view) return Lose(token_idx);  // meant for another incarnation
   if (Deferred(token.target, [this, token_idx] { Arrive(token_idx); })) return;
   if (options_.bracketed) {
     token.served = {target.region->maps->epoch, target.region->view.number};

@@ -83,7 +83,8 @@ class RegionModel {
 
   // Written by the engine.
   bool engine_alive = true;
-  bool in_set = true;  // it serves with the others; false for a restarted engine before a view names it
+  bool in_set = true;        // it serves with the others; false for a restarted engine before a view names it
+  uint64_t joined_view = 0;  // the first that named it; maps that presume an older one mean somebody else
   std::vector<uint64_t> tokens_of_slot;
   uint64_t num_unrouted = 0;
   uint64_t num_steps = 0;

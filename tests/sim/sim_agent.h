@@ -76,6 +76,8 @@ class SimAgent {
   EngineModel& engines() { return *world_->engines[static_cast<size_t>(group_)]; }
   Where where() const { return {group_, rank_}; }
   int agent_idx() const { return world_->AgentOf(group_, rank_); }
+  // Whether the view of this rank's region names it.
+  bool WasMember(const RegionModel& region) const;
   void Violation(const std::string& text);
 
   World* const world_;

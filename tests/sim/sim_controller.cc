@@ -2,6 +2,7 @@
 #include "tests/sim/sim_controller.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 #include <variant>
 
@@ -102,9 +103,12 @@ void SimController::Do(const controller::ComputePlan& effect) {
 void SimController::Do(const controller::PersistOperation& effect) {
   world_->trace.Add("operation: state, moves done, moves", where(), static_cast<int64_t>(effect.operation.state),
                     effect.operation.num_moves_done, effect.operation.num_moves);
+  if (world_->options.verbose) std::printf("  %s: %s\n", effect.operation.id.c_str(), effect.operation.detail.c_str());
 }
 
-void SimController::Do(const controller::Note&) {}
+void SimController::Do(const controller::Note& effect) {
+  if (world_->options.verbose) std::printf("  %s: %s\n", effect.group.c_str(), effect.text.c_str());
+}
 
 void SimController::Do(const controller::PersistTerm& effect) {
   world_->trace.Add("term taken", where(), effect.term);
