@@ -18,14 +18,18 @@ import time
 from cluster import Binaries, Cluster, Options, numbers, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CONFIG = {  # the demo is short: decide sooner than a production group would
+WINDOW_MS = 250  # the fast loop looks at the last second, four times a second
+CONFIG = {  # the demo is short and its text shifts fast: decide sooner than a production group would
     "defaults": {
-        "shares_interval_ms": 1000,
-        "num_windows_for_shares": 3,
-        "placement_interval_ms": 8000,
-        "num_windows_for_placement": 6,
+        "window_ms": WINDOW_MS,
+        "shares_interval_ms": WINDOW_MS,
+        "num_windows_for_shares": 1000 // WINDOW_MS,
+        "placement_interval_ms": 3000,
+        "num_windows_for_placement": 3000 // WINDOW_MS,
     }
 }
+IMBALANCES = ("imbalance_realised", "imbalance_initial", "imbalance_predicted")
+MIX = "python:15,cxx:15,prose:15,data:15"  # seconds from each domain to the next, linearly
 BAR = 24
 
 
@@ -51,11 +55,12 @@ def parse(argv) -> argparse.Namespace:
 
 
 class Watch:
-    """Follows `keelctl stats --watch --json`: one sample per window."""
+    """Follows `keelctl stats --watch --json`: one sample a second, over the second before it."""
 
     def __init__(self, cluster: Cluster):
         self.samples: list[dict] = []
-        command = [str(cluster.options.binaries.keelctl), f"--controller={cluster.address}", "stats", "--watch", "--json"]
+        command = [str(cluster.options.binaries.keelctl), f"--controller={cluster.address}", "stats", "--watch", "--json",
+                   f"--windows={1000 // WINDOW_MS}"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._thread = threading.Thread(target=self._read, name="watch", daemon=True)
         self._thread.start()
@@ -111,9 +116,13 @@ def mean(values) -> float:
 
 
 def summarise(cluster: Cluster, samples: list[dict], started: float, seconds: float) -> dict:
-    # One update a window; the same window seen twice counts once.
-    windows = {s["stats"]["begin_unix_us"]: s["stats"] for s in samples if s["seen"] - started > seconds / 2}
-    second_half = [w for w in windows.values() if w["imbalance_realised"] > 0]
+    second_half, counted_until = [], 0
+    for sample in samples:  # seconds that do not overlap, each over all its windows
+        stats = sample["stats"]
+        if sample["seen"] - started > seconds / 2 and stats["begin_unix_us"] >= counted_until:
+            second_half.append({key: mean(layer[key] for layer in stats["layers"]) for key in IMBALANCES})
+            counted_until = stats["end_unix_us"]
+    second_half = [s for s in second_half if s["imbalance_realised"] > 0]
     totals = samples[-1]["group"]["totals"] if samples else {}
     before = mean(w["imbalance_initial"] for w in second_half)
     after = mean(w["imbalance_realised"] for w in second_half)
@@ -187,7 +196,7 @@ def main(argv) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     model = ROOT / "engine/reference/tinymoe"
     binaries = Binaries(arguments.binaries or pathlib.Path(arguments.prebuilt or "."))
-    options = Options(binaries=binaries, model_dir=model, ranks=arguments.ranks, redundant=arguments.redundant, config=CONFIG,
+    options = Options(binaries=binaries, model_dir=model, engine_flags=[f"--mix={MIX}"], ranks=arguments.ranks, redundant=arguments.redundant, config=CONFIG,
                       agent_flags=[f"--transport={arguments.transport}"] if arguments.transport else [])
     cluster = Cluster(options)
     try:
