@@ -39,7 +39,8 @@ LoadWindows::LoadWindows(const Options& options, absl::Time start)
       first_(-FloorDivide(-absl::ToUnixNanos(start), window_nanos_)),
       open_(FloorDivide(absl::ToUnixNanos(start - options.lag), window_nanos_)),
       newest_(open_),
-      now_(start) {
+      now_(start),
+      reporters_(static_cast<size_t>(options.shape.num_ranks)) {
   EVENKEEL_CHECK(options.num_layers > 0 && options.num_windows_kept > 0 && options.shape.num_slots() > 0);
   EVENKEEL_CHECK(options.window > absl::ZeroDuration() && options.lag >= absl::ZeroDuration());
   const int64_t num_open_max = absl::ToInt64Nanoseconds(options.lag) / window_nanos_ + 3;
@@ -70,7 +71,15 @@ absl::Status LoadWindows::Add(absl::Time now, const Report& report) {
   } else {
     AddSplit(first, last, from, length, report);
   }
+  NoteReached(report.rank, to);
+  if (IsComplete()) OpenAndClose(now);
   return absl::OkStatus();
+}
+
+void LoadWindows::SetExpected(std::span<const RankId> ranks) {
+  for (Reporter& reporter : reporters_) reporter.expected = false;
+  for (RankId rank : ranks) reporters_[rank.idx()].expected = true;
+  CountBehind();
 }
 
 int LoadWindows::Advance(absl::Time now) {
@@ -137,6 +146,10 @@ std::vector<uint64_t> LoadWindows::OpenSlotTokens() const {
 }
 
 absl::Status LoadWindows::Validate(const Report& report) const {
+  if (report.rank.valid() && report.rank.value() >= options_.shape.num_ranks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("load report: rank ", report.rank.value(), " is none of ", options_.shape.num_ranks));
+  }
   if (report.to < report.from) return absl::InvalidArgumentError("load report: its span ends before it begins");
   const uint32_t num_layers = static_cast<uint32_t>(options_.num_layers);
   const uint32_t num_slots = static_cast<uint32_t>(options_.shape.num_slots());
@@ -153,10 +166,36 @@ absl::Status LoadWindows::Validate(const Report& report) const {
 
 absl::Time LoadWindows::EndOf(int64_t number) const { return absl::FromUnixNanos((number + 1) * window_nanos_); }
 
-// Makes storage for the windows up to now and closes those whose lag has passed.
+// The oldest window to whose end an expected rank has not reported. Requires: some rank is expected.
+int64_t LoadWindows::OldestAwaited() const {
+  int64_t reached = std::numeric_limits<int64_t>::max();
+  for (const Reporter& reporter : reporters_) {
+    if (reporter.expected) reached = std::min(reached, reporter.reached);
+  }
+  return reached + 1;
+}
+
+void LoadWindows::CountBehind() {
+  num_expected_ = num_behind_ = 0;
+  for (const Reporter& reporter : reporters_) {
+    num_expected_ += reporter.expected;
+    num_behind_ += reporter.expected && reporter.reached < open_;
+  }
+}
+
+void LoadWindows::NoteReached(RankId rank, int64_t to) {
+  if (!rank.valid()) return;
+  Reporter& reporter = reporters_[rank.idx()];
+  const int64_t reached = std::max(reporter.reached, FloorDivide(to, window_nanos_) - 1);
+  const int64_t before = std::exchange(reporter.reached, reached);
+  if (reporter.expected && before < open_ && reached >= open_) --num_behind_;
+}
+
+// Makes storage for the windows up to now and closes those that are complete or whose lag has passed.
 void LoadWindows::OpenAndClose(absl::Time now) {
   now_ = std::max(now_, now);
-  const int64_t open = std::max(open_, FloorDivide(absl::ToUnixNanos(now_ - options_.lag), window_nanos_));
+  int64_t open = std::max(open_, FloorDivide(absl::ToUnixNanos(now_ - options_.lag), window_nanos_));
+  if (IsComplete()) open = std::max(open, OldestAwaited());
   const int64_t newest = std::max({newest_, open, NumberOfEnd(absl::ToUnixNanos(now_), window_nanos_)});
   const int64_t num_stored = static_cast<int64_t>(ring_.size());
   for (int64_t number = std::max(newest_ + 1, newest - num_stored + 1); number <= newest; ++number) {
@@ -172,8 +211,8 @@ void LoadWindows::OpenAndClose(absl::Time now) {
     num_closed_unreported_ =
         static_cast<int>(std::min<int64_t>(num_closed_unreported_ + num_closed, std::numeric_limits<int>::max()));
   }
-  open_ = open;
   newest_ = newest;
+  if (std::exchange(open_, open) < open) CountBehind();
 }
 
 LoadWindows::Window& LoadWindows::At(int64_t number) {

@@ -5,17 +5,20 @@
 // Agents report what they counted since their last report, each over a span of its own. Time is divided into
 // windows of one length, counted from the Unix epoch; window i covers (i * length, (i + 1) * length]. A span
 // that crosses edges is split in proportion to time, in integers, so that no token is lost or invented. A window
-// closes `lag` after its end; until then reports of it are awaited. Later ones still go to the window they belong
-// to as long as it is kept. A closed window is an episode.
+// closes once every expected rank has reported up to its end or past it, and `lag` after its end at the latest: ranks
+// that are silent hold it up no longer. Later reports still go to the window they belong to as long as it is kept. A
+// closed window is an episode.
 //
 // Time:      passed to each call; may not go back (if it does, the latest one counts).
 // Limits:    num_windows_kept closed windows and those still open, each of layers x (experts + slots) counters,
-//            made when first used and used again. Adding is O(entries) and allocates nothing in steady state.
+//            made when first used and used again. Adding is O(entries) and allocates nothing in steady state; closing is
+//            O(ranks), so amortised a constant for each report.
 //            Tokens that belong to no kept window any more are dropped and counted.
 // Errors:    Add answers kInvalidArgument, naming the entry, and then has added nothing.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -50,8 +53,10 @@ class LoadWindows {
     int num_windows_kept = 600;                    // > 0
   };
 
-  // One report: tokens counted after `from` and until `to`, in engine steps first_step to last_step.
+  // One report: tokens counted after `from` and until `to`, in engine steps first_step to last_step. `rank` has then
+  // reported up to `to`; where it is not valid, nobody has.
   struct Report {
+    RankId rank{};
     absl::Time from;
     absl::Time to;
     uint64_t first_step = 0;
@@ -66,10 +71,16 @@ class LoadWindows {
   // long as it is; one that ends before it begins is an error.
   absl::Status Add(absl::Time now, const Report& report);
 
-  // Closes the windows whose lag has passed. Returns how many.
-  int Advance(absl::Time now);
+  // The ranks whose reports windows wait for; none at first, when lag alone closes them. Requires: within the shape.
+  void SetExpected(std::span<const RankId> ranks);
 
-  // When Advance would next close a window.
+  // Closes the windows that are complete or whose lag has passed. Returns how many were closed since the last call,
+  // also by Add.
+  int Advance(absl::Time now);
+  // Advance would return more than 0 at once.
+  bool HasClosed() const { return num_closed_unreported_ > 0; }
+
+  // When Advance would next close a window that no report completes before.
   absl::Time NextEdge() const;
 
   // Closed windows at hand, at most num_windows_kept. `age` below is from 0, the newest, to num_closed() - 1.
@@ -98,10 +109,19 @@ class LoadWindows {
     std::vector<uint64_t> slot_tokens;    // [num_layers * num_slots], likewise
   };
 
+  struct Reporter {
+    int64_t reached = std::numeric_limits<int64_t>::min();  // newest window that it has reported to the end of
+    bool expected = false;
+  };
+
   absl::Status Validate(const Report& report) const;
   absl::Time EndOf(int64_t number) const;
   int64_t OldestKept() const { return open_ - options_.num_windows_kept; }
   void OpenAndClose(absl::Time now);
+  bool IsComplete() const { return num_expected_ > 0 && num_behind_ == 0; }  // the oldest open window
+  int64_t OldestAwaited() const;
+  void CountBehind();
+  void NoteReached(RankId rank, int64_t to);
   Window& At(int64_t number);
   const Window& At(int64_t number) const;
   const Window& Closed(int age) const;
@@ -115,6 +135,9 @@ class LoadWindows {
   int64_t open_;         // oldest window not closed yet
   int64_t newest_;       // newest window with storage; older ones down to OldestKept() have it too
   absl::Time now_;
+  std::vector<Reporter> reporters_;  // [num_ranks]
+  int num_expected_ = 0;
+  int num_behind_ = 0;  // of the expected: have not reported to the end of window open_
   int num_closed_unreported_ = 0;
   uint64_t num_expired_tokens_ = 0;
   std::vector<Window> ring_;  // by window number modulo its size

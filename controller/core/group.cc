@@ -14,6 +14,18 @@
 
 namespace evenkeel::controller {
 
+namespace {
+
+std::vector<RankId> AttachedRanks(const Membership& members) {
+  std::vector<RankId> ranks;
+  for (const MemberRecord& record : members.members()) {
+    if (record.attached()) ranks.push_back(record.member.rank);
+  }
+  return ranks;
+}
+
+}  // namespace
+
 Group::Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term, Operations& operations,
              uint64_t& next_plan_id, absl::Time now)
     : settings_(settings),
@@ -160,7 +172,9 @@ absl::Status Group::On(MemberRecord& member, const MapsRefused& message, absl::T
 }
 
 absl::Status Group::On(MemberRecord& member, const LoadReport& message, absl::Time now, Effects&) {
-  return state_->loads.Add(member.member.rank, message, now);
+  const absl::Status added = state_->loads.Add(member.member.rank, message, now);
+  needs_advance_ |= state_->loads.HasClosed();
+  return added;
 }
 
 absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::Time now, Effects& effects) {
@@ -245,6 +259,7 @@ bool Group::OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects) {
 void Group::Advance(absl::Time now, Effects& effects) {
   GroupState& group = *state_;
   needs_advance_ = false;
+  group.loads.SetExpected(AttachedRanks(group.members));
   windows_closed_ |= group.loads.Advance(now, group.predicted) > 0;
   if (FormGroup(group, effects)) AfterForming(now);
   if (group.formed) {
@@ -353,7 +368,9 @@ void Group::SetWakeup() {
   if (!group.formed) return;
   next_wakeup_ =
       std::min({next_wakeup_, group.publisher.NextWakeup(), group.orders.NextWakeup(), group.rollouts.NextWakeup()});
-  if (group.StaticReason().empty()) next_wakeup_ = std::min(next_wakeup_, group.next_placement);
+  if (!group.StaticReason().empty()) return;
+  next_wakeup_ = std::min(next_wakeup_, group.next_placement);
+  if (windows_closed_) next_wakeup_ = std::min(next_wakeup_, group.next_shares);  // the fast loop waits for its turn
 }
 
 }  // namespace evenkeel::controller

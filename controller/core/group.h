@@ -51,7 +51,7 @@ class Group {
   bool OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects);
 
   void Advance(absl::Time now, Effects& effects);
-  // Load and status change nothing that waits: Advance may be left until NextWakeup.
+  // Status, and load that completes no window, change nothing that waits: Advance may be left until NextWakeup.
   bool needs_advance() const { return needs_advance_; }
   absl::Time NextWakeup() const { return next_wakeup_; }
 

@@ -13,9 +13,10 @@ namespace evenkeel::controller {
 
 namespace {
 
-// A report of a span that crosses an edge comes up to one interval after it, and a little for its way.
+// A report of a span that crosses an edge comes up to one interval after it. A rank that has missed its next one too
+// is silent: windows wait for it no longer.
 absl::Duration LagOf(const GroupSettings& settings) {
-  return std::clamp(settings.agent.report_interval * 3 / 2, absl::Milliseconds(1), absl::Milliseconds(250));
+  return std::clamp(settings.agent.report_interval * 5 / 2, absl::Milliseconds(1), absl::Milliseconds(250));
 }
 
 uint64_t SumOf(std::span<const uint64_t> values) {
@@ -63,7 +64,8 @@ absl::Status LoadBook::Add(RankId rank, const LoadReport& report, absl::Time now
   absl::Time& last = last_report_[rank.idx()];
   const bool skewed = report.time > now + kClockSkewMax || report.time < now - kClockSkewMax;
   const absl::Time to = std::max(skewed ? now : std::min(report.time, now), last);
-  EVENKEEL_RETURN_IF_ERROR(windows_.Add(now, {.from = last == absl::InfinitePast() ? to - report_interval_ : last,
+  EVENKEEL_RETURN_IF_ERROR(windows_.Add(now, {.rank = rank,
+                                              .from = last == absl::InfinitePast() ? to - report_interval_ : last,
                                               .to = to,
                                               .first_step = report.first_step,
                                               .last_step = report.last_step,

@@ -37,6 +37,10 @@ class LoadBook {
   void Restart(RankId rank) { last_report_[rank.idx()] = absl::InfinitePast(); }
   absl::Status Add(RankId rank, const LoadReport& report, absl::Time now);
 
+  // The ranks whose reports windows wait for; one that stays silent is waited for a few report intervals.
+  void SetExpected(std::span<const RankId> ranks) { windows_.SetExpected(ranks); }
+  // Whether a report has completed a window that Advance has not told of yet.
+  bool HasClosed() const { return windows_.HasClosed(); }
   // Closes windows that are complete; returns how many. `predicted` [num_layers]: of the shares in force, 0 unknown.
   int Advance(absl::Time now, std::span<const double> predicted);
   absl::Time NextEdge() const { return windows_.NextEdge(); }

@@ -2,6 +2,7 @@
 #include "algos/load_windows.h"
 
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <numeric>
 
@@ -49,6 +50,122 @@ TEST_CASE("a window closes when its lag has passed, and not before", "[load_wind
   CHECK(windows.SpanOf(0) ==
         WindowSpan{.from = At(0), .to = At(1), .first_step = 1, .last_step = 2, .num_tokens = 100});
   CHECK(windows.NextEdge() == At(2.25));
+}
+
+// Nothing but that `rank` has reported up to `to`.
+void Reach(LoadWindows& windows, int rank, double now, double to) {
+  REQUIRE(windows.Add(At(now), {.rank = RankId(rank), .from = At(to - 0.1), .to = At(to), .entries = {}}).ok());
+}
+
+LoadWindows WindowsAwaiting(const std::vector<RankId>& ranks) {
+  LoadWindows windows = Windows(5, absl::Seconds(3));
+  windows.SetExpected(ranks);
+  return windows;
+}
+
+TEST_CASE("a window closes with the report of the last expected rank that reaches its end", "[load_windows]") {
+  LoadWindows windows = WindowsAwaiting({RankId(0), RankId(1)});
+  Reach(windows, 0, 1.05, 1.0);  // its end itself is enough
+  Reach(windows, 1, 1.06, 0.999);
+  CHECK_FALSE(windows.HasClosed());
+  CHECK(windows.Advance(At(1.06)) == 0);
+  const std::vector<Entry> entries = {EntryOf(1, 3, 2, 50)};
+  REQUIRE(windows.Add(At(1.07), {.rank = RankId(1), .from = At(0.999), .to = At(1.049), .entries = entries}).ok());
+  CHECK(windows.HasClosed());
+  CHECK(windows.Advance(At(1.07)) == 1);
+  CHECK_FALSE(windows.HasClosed());
+  CHECK(windows.Advance(At(1.08)) == 0);
+  REQUIRE(windows.num_closed() == 1);
+  CHECK(windows.SpanOf(0).to == At(1));
+  CHECK(TokensAt(windows, 0) == 1);  // 1 ms of 50
+  CHECK(windows.NextEdge() == At(5));
+  Reach(windows, 0, 2.0, 2.0);  // at the very moment of the edge
+  Reach(windows, 1, 2.0, 2.0);
+  CHECK(windows.Advance(At(2.0)) == 1);
+  REQUIRE(AddTokens(windows, 2.1, 2.0, 2.1, 7).ok());  // what follows is of the next one
+  Reach(windows, 1, 3.01, 3.0);
+  Reach(windows, 0, 3.01, 3.0);
+  CHECK(windows.Advance(At(3.01)) == 1);
+  CHECK(TokensAt(windows, 0) == 7);
+  CHECK(TokensAt(windows, 1) == 49);
+}
+
+TEST_CASE("a silent rank is waited for until the lag has passed, and what it says late is kept", "[load_windows]") {
+  LoadWindows windows = WindowsAwaiting({RankId(0), RankId(1)});
+  for (int i = 1; i <= 3; ++i) Reach(windows, 0, i + 0.1, i + 0.1);
+  CHECK(windows.Advance(At(3.9)) == 0);
+  CHECK(windows.Advance(At(4.0)) == 1);
+  const std::vector<Entry> entries = {EntryOf(1, 3, 2, 40)};
+  REQUIRE(windows.Add(At(4.2), {.rank = RankId(1), .from = At(0), .to = At(4), .entries = entries}).ok());
+  CHECK(windows.Advance(At(4.2)) == 2);
+  REQUIRE(windows.num_closed() == 3);
+  for (int age = 0; age < 3; ++age) CHECK(TokensAt(windows, age) == 10);
+}
+
+TEST_CASE("ranks that are not expected hold nothing up and complete nothing", "[load_windows]") {
+  LoadWindows windows = WindowsAwaiting({});
+  Reach(windows, 0, 1.1, 1.1);
+  Reach(windows, 1, 1.1, 1.1);
+  CHECK(windows.Advance(At(1.1)) == 0);
+  windows.SetExpected(std::vector<RankId>{RankId(0)});  // its report of before counts
+  CHECK(windows.Advance(At(1.2)) == 1);
+  windows.SetExpected(std::vector<RankId>{RankId(0), RankId(1)});
+  Reach(windows, 0, 2.1, 2.1);
+  CHECK(windows.Advance(At(2.1)) == 0);
+  windows.SetExpected(std::vector<RankId>{RankId(0)});  // rank 1 has left
+  CHECK(windows.Advance(At(2.1)) == 1);
+}
+
+TEST_CASE("a clock that runs ahead completes no window before its end", "[load_windows]") {
+  LoadWindows windows = WindowsAwaiting({RankId(0)});
+  Reach(windows, 0, 0.9, 7.0);
+  CHECK(windows.Advance(At(0.9)) == 0);
+  CHECK(windows.num_closed() == 0);
+}
+
+TEST_CASE("windows close no later than the slowest expected rank and the lag allow, and no earlier",
+          "[load_windows][property]") {
+  const uint64_t seed = GENERATE(range(uint64_t{1}, uint64_t{21}));
+  CAPTURE(seed);
+  const auto at = [](int64_t milliseconds) { return At(0) + absl::Milliseconds(milliseconds); };
+  Rng rng(seed);
+  const int64_t lag_ms = rng.Between(0, 4000);
+  LoadWindows windows = Windows(200, absl::Milliseconds(lag_ms));
+  std::array<bool, 2> expected = {false, false};
+  std::array<int64_t, 2> reached_ms = {0, 0};
+  int64_t now_ms = 0;
+  int64_t closed = 0;
+  uint64_t added = 0;
+  for (int i = 0; i < 400; ++i) {
+    now_ms += rng.Between(0, 300);
+    const int rank = rng.Chance(0.5) ? 1 : 0;
+    if (rng.Chance(0.05)) {
+      expected[static_cast<size_t>(rank)] = rng.Chance(0.7);
+      std::vector<RankId> ranks;
+      for (int r = 0; r < 2; ++r) {
+        if (expected[static_cast<size_t>(r)]) ranks.push_back(RankId(r));
+      }
+      windows.SetExpected(ranks);
+    } else {
+      int64_t& reached = reached_ms[static_cast<size_t>(rank)];
+      const int64_t to = rng.Between(reached, now_ms);
+      const std::vector<Entry> entries = {EntryOf(1, 3, 2, rng.Below(1000))};
+      REQUIRE(
+          windows.Add(at(now_ms), {.rank = RankId(rank), .from = at(reached), .to = at(to), .entries = entries}).ok());
+      added += entries[0].tokens;
+      reached = to;
+    }
+    windows.Advance(at(now_ms));
+    int64_t complete_ms = 0;
+    if (expected[0] || expected[1]) {
+      complete_ms = std::min(expected[0] ? reached_ms[0] : now_ms, expected[1] ? reached_ms[1] : now_ms);
+    }
+    closed = std::max<int64_t>({closed, complete_ms / 1000, (now_ms - lag_ms) / 1000});
+    REQUIRE(windows.num_closed() == closed);
+  }
+  CHECK(windows.num_expired_tokens() == 0);
+  windows.Advance(at(now_ms + 5000));
+  CHECK(SumOf(windows.Sum(200).tokens) == added);
 }
 
 TEST_CASE("reports of several ranks meet in one window, per expert and per slot", "[load_windows]") {
