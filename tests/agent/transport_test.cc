@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
@@ -43,7 +44,8 @@ class Completions {
   TransferDone Add() {
     return [this](TransferResult result) {
       absl::MutexLock lock(&mutex_);
-      if (!results_.emplace(result.transfer_id, result).second) std::abort();
+      const uint64_t id = result.transfer_id;
+      if (!results_.emplace(id, std::move(result)).second) std::abort();
     };
   }
   TransferResult Await(uint64_t transfer_id, absl::Duration at_most = kPatience) {
