@@ -164,10 +164,15 @@ SlotTable::Outcome SlotTable::Lose(LayerId layer, SlotIdx at, uint64_t generatio
 
 SlotTable::Outcome SlotTable::TakeOut(LayerId layer, SlotIdx at) {
   Slot& slot = Mutable(layer, at);
-  --num_live_[ExpertIndex(layer, slot.expert)];
+  const ExpertId expert = slot.expert;
+  const int32_t num_left = --num_live_[ExpertIndex(layer, expert)];
   Clear(slot, SlotUse::kFree);
   slot.since = kNever;
   lost_.push_back({layer, at});
+  for (int s = 0; num_left == 0 && s < shape_.num_slots(); ++s) {
+    const Slot& other = this->at(layer, SlotIdx(s));
+    if (other.spare() && other.expert == expert) StageAdd(layer, SlotIdx(s));
+  }
   return Outcome::kLost;
 }
 

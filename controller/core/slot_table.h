@@ -82,6 +82,8 @@ class SlotTable {
     bool mismatch = false;  // counts towards condemnation
   };
   Outcome Fail(LayerId layer, SlotIdx slot, uint64_t generation, Failure failure);
+  // As Confirm may, where it takes an expert's last live slot: the slots that hold the expert and are in no map are
+  // staged to be added (rule 26).
   Outcome Lose(LayerId layer, SlotIdx slot, uint64_t generation);
 
   // ---- Fingerprints

@@ -164,6 +164,16 @@ TEST_CASE("a lost live slot may be written only after its loss was published", "
   CHECK(table.Live(kLayer).expert_of_slot[0] == kNoExpert);
 }
 
+TEST_CASE("a retired slot returns to the maps when its expert lost the last live one", "[slot_table]") {
+  SlotTable table = Formed();
+  table.StageRetire(kLayer, SlotIdx(3));
+  table.Commit(kSecond);
+  REQUIRE(table.Lose(kLayer, SlotIdx(0), 0) == Outcome::kLost);
+  CHECK(table.Commit(kThird) == std::vector<LayerId>{kLayer});
+  CHECK(table.at(kLayer, SlotIdx(3)).use == SlotUse::kLive);
+  CHECK(table.NumLive(kLayer, ExpertId(0)) == 1);
+}
+
 TEST_CASE("word of a loss from before the present content is stale", "[slot_table]") {
   SlotTable table = Moving();
   REQUIRE(table.Finish(kLayer, SlotIdx(3), 1, 101) == Outcome::kVerified);
