@@ -31,6 +31,7 @@ void ToProto(const OperationProgress& value, v1::Operation* message) {
   message->set_cause(OneUp<v1::OperationCause>(value.cause));
   message->set_state(OneUp<v1::OperationState>(value.state));
   message->set_policy(value.policy);
+  message->set_dry_run(value.dry_run);
   message->set_detail(value.detail);
   message->set_started_unix_us(absl::ToUnixMicros(value.started));
   message->set_changed_unix_us(absl::ToUnixMicros(value.changed));
@@ -52,6 +53,7 @@ OperationProgress OperationOf(const v1::Operation& message) {
           .cause = OneDown(message.cause(), Cause::kTakeover, Cause::kOperator),
           .state = OneDown(message.state(), OperationState::kSuperseded, OperationState::kFailed),
           .policy = message.policy(),
+          .dry_run = message.dry_run(),
           .detail = message.detail(),
           .started = absl::FromUnixMicros(message.started_unix_us()),
           .changed = absl::FromUnixMicros(message.changed_unix_us()),

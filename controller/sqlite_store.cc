@@ -131,7 +131,7 @@ absl::StatusOr<uint32_t> SqliteStore::LoadTerm() {
   EVENKEEL_RETURN_IF_ERROR(StatusOf(code, "load the term"));
   if (code == SQLITE_DONE) return uint32_t{0};
   const int64_t term = statement.Integer(0);
-  if (term < 0 || term > int64_t{UINT32_MAX}) {
+  if (term < 0 || term >= int64_t{UINT32_MAX}) {
     return absl::DataLossError(absl::StrCat("store ", options_.path, ": its term is ", term));
   }
   return static_cast<uint32_t>(term);

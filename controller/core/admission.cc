@@ -12,6 +12,9 @@ namespace evenkeel::controller {
 namespace {
 
 constexpr size_t kNameBytesMax = 256;
+// Terms, views and generations are counted on from what agents say: the last ones are never real.
+constexpr uint32_t kTermMax = UINT32_MAX - 1;
+constexpr uint64_t kNumberMax = UINT64_MAX / 2;
 
 template <typename T>
 absl::Status CheckSame(const char* what, const T& group, const T& other) {
@@ -71,6 +74,10 @@ absl::Status CheckAttach(const Attach& attach) {
     return absl::InvalidArgumentError(absl::StrCat("attach: ", info.num_layers, " layers, ", info.num_nodes,
                                                    " nodes for ", info.shape.num_ranks, " ranks"));
   }
+  if (attach.term_obeyed > kTermMax || attach.view_number > kNumberMax) {
+    return absl::InvalidArgumentError(absl::StrCat("attach: term ", attach.term_obeyed, " obeyed, view ",
+                                                   attach.view_number, ": at most ", kTermMax, " and ", kNumberMax));
+  }
   const size_t expected = static_cast<size_t>(info.num_layers) * static_cast<size_t>(info.shape.slots_per_rank);
   if (attach.slots.size() != expected) {
     return absl::InvalidArgumentError(
@@ -82,6 +89,10 @@ absl::Status CheckAttach(const Attach& attach) {
     if (needed && (!slot.expert.valid() || slot.expert.value() >= info.shape.num_experts)) {
       return absl::InvalidArgumentError(
           absl::StrCat("attach: inventory: slot ", i, " holds unknown expert ", slot.expert.value()));
+    }
+    if (slot.generation > kNumberMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("attach: inventory: slot ", i, " is of generation ", slot.generation, ": at most ", kNumberMax));
     }
   }
   return absl::OkStatus();

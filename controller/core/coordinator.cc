@@ -114,8 +114,10 @@ void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
   for (const OperationProgress& operation : settings.stored_operations) {
     if (IsFinished(operation.state)) continue;
     operations.Close(operation.id, OperationState::kSuperseded,
-                     absl::StrCat("the controller was started anew; planned again in term ", term), now, effects);
-    plan_anew[operation.group] = operation.policy;
+                     absl::StrCat("the controller was started anew; ",
+                                  operation.dry_run ? "ask again" : absl::StrCat("planned again in term ", term)),
+                     now, effects);
+    if (!operation.dry_run) plan_anew[operation.group] = operation.policy;
   }
   for (auto& [name, group] : groups) {
     if (const auto policy = plan_anew.find(name); policy != plan_anew.end()) group->PlanAnew(policy->second);
@@ -144,7 +146,6 @@ void Coordinator::State::AddGroup(const GroupInfo& info, absl::Time now) {
 }
 
 absl::Status Coordinator::State::TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects) {
-  if (const absl::Status status = CheckAttach(attach); !status.ok()) return status;
   if (!groups.contains(attach.group.name)) {
     if (groups.size() >= static_cast<size_t>(settings.num_groups_max)) {
       return absl::ResourceExhaustedError(
@@ -156,6 +157,10 @@ absl::Status Coordinator::State::TakeIn(absl::Time now, SessionId session, const
 }
 
 void Coordinator::State::Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects) {
+  if (const absl::Status status = CheckAttach(attach); !status.ok()) {
+    Refuse(session, status, effects);
+    return;
+  }
   if (StepsDownFor(attach, effects)) return;
   if (const absl::Status status = TakeIn(now, session, attach, effects); !status.ok()) {
     Refuse(session, status, effects);

@@ -45,7 +45,8 @@ struct OperationProgress {
   Cause cause = Cause::kOperator;
   OperationState state = OperationState::kPlanning;
   std::string policy;
-  std::string detail;  // one sentence for people
+  bool dry_run = false;  // changes nothing
+  std::string detail;    // one sentence for people
   absl::Time started;
   absl::Time changed;
   int num_layers = 0;  // that it rearranges

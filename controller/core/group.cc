@@ -62,7 +62,9 @@ bool Group::MayBeReplaced(absl::Time now) const {
 void Group::StartOver(const GroupInfo& info, absl::Time now) {
   const Epoch last = state_->publisher.epoch();
   const uint64_t highest_view = state_->highest_view;
-  for (const auto& [id, plan] : state_->plans) takeover_policy_ = plan.policy;
+  for (const auto& [id, plan] : state_->plans) {
+    if (!plan.dry_run) takeover_policy_ = plan.policy;
+  }
   auto fresh = std::make_unique<GroupState>(info, settings_, state_->term, now);
   fresh->publisher.Begin(last);
   fresh->highest_view = highest_view;
@@ -156,6 +158,7 @@ absl::Status Group::On(MemberRecord& member, const Quiesced& message, absl::Time
                   effects);
     return absl::OkStatus();
   }
+  state_->publisher.Accept(rank, message.epoch);
   state_->members.NoteQuiesced(rank, message.epoch, message.view_number);
   state_->publisher.Forget(state_->members.OldestQuiesced());
   needs_advance_ = true;

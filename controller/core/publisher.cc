@@ -77,7 +77,8 @@ void Publisher::Refuse(const MemberRecord& member, const MapsRefused& refused, a
   if (!published()) return;
   Stream& stream = streams_[member.member.rank.idx()];
   if (refused.held_epoch == epoch_ && refused.held_digest == digest_) {
-    stream = {.sent = epoch_};
+    stream = Stream();
+    stream.sent = epoch_;
     return;
   }
   if (stream.refused_full) {
@@ -85,7 +86,13 @@ void Publisher::Refuse(const MemberRecord& member, const MapsRefused& refused, a
     return;
   }
   stream.refused_full = true;
+  stream.full = epoch_;
   Send(member, Epoch(), effects);
+}
+
+void Publisher::Accept(RankId rank, Epoch epoch) {
+  Stream& stream = streams_[rank.idx()];
+  if (stream.refused_full && epoch >= stream.full) stream.refused_full = false;
 }
 
 void Publisher::Tick(absl::Time now, const Membership& membership, Effects& effects) {

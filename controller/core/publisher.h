@@ -61,6 +61,9 @@ class Publisher {
   // Full maps are sent, at once the first time, then after kRefusalBackOff (see Tick) and with every publish.
   void Refuse(const MemberRecord& member, const MapsRefused& refused, absl::Time now, Effects& effects);
 
+  // It has quiesced at `epoch`, which Acknowledges: full maps sent by then were taken, so changes alone do from here on.
+  void Accept(RankId rank, Epoch epoch);
+
   void Tick(absl::Time now, const Membership& membership, Effects& effects);
   absl::Time NextWakeup() const;
 
@@ -79,8 +82,9 @@ class Publisher {
   };
   // What the present stream of a rank was sent.
   struct Stream {
-    Epoch sent;  // {0, 0}: no maps yet
-    bool refused_full = false;
+    Epoch sent;                 // {0, 0}: no maps yet
+    bool refused_full = false;  // full maps go out until it has quiesced at `full`
+    Epoch full;
     absl::Time retry = absl::InfiniteFuture();
   };
 

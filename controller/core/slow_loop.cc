@@ -15,17 +15,24 @@ namespace evenkeel::controller {
 
 namespace {
 
-OperationProgress Describe(const GroupState& group, std::string id, Cause cause, std::string policy) {
+OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   OperationProgress operation;
-  operation.id = std::move(id);
+  operation.id = plan.operation_id;
   operation.group = group.info.name;
-  operation.cause = cause;
-  operation.policy = std::move(policy);
+  operation.cause = plan.cause;
+  operation.policy = plan.policy;
+  operation.dry_run = plan.dry_run;
   return operation;
 }
 
-std::string OwnId(GroupState& group) {
-  return absl::StrCat(group.info.name, "-", group.term, "-", ++group.num_operations);
+// Passes over ids that operators gave to theirs.
+std::string OwnId(Planning planning) {
+  GroupState& group = planning.group;
+  std::string id;
+  do {
+    id = absl::StrCat(group.info.name, "-", group.term, "-", ++group.num_operations);
+  } while (planning.operations.Find(id) != nullptr);
+  return id;
 }
 
 algos::Load UniformLoad(const GroupInfo& info) {
@@ -53,7 +60,7 @@ void RequestPlan(Planning planning, PendingPlan plan, std::vector<LayerId> layer
   for (int l = 0; l < group.info.num_layers; ++l) problem->current.push_back(group.slots.Live(LayerId(l)));
   problem->layers = std::move(layers);
   plan.problem = std::move(problem);
-  planning.operations.Begin(Describe(group, plan.operation_id, plan.cause, plan.policy), now, effects);
+  planning.operations.Begin(Describe(group, plan), now, effects);
   const uint64_t plan_id = planning.next_plan_id++;
   effects.push_back(ComputePlan{plan_id, plan.policy, plan.problem});
   group.plans.emplace(plan_id, std::move(plan));
@@ -151,8 +158,7 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   plan.cause = Cause::kOperator;
   plan.dry_run = request.dry_run;
   if (const absl::Status status = CheckRequest(group, request); !status.ok()) {
-    Begin(planning, Describe(group, plan.operation_id, plan.cause, plan.policy), OperationState::kFailed,
-          std::string(status.message()), now, effects);
+    Begin(planning, Describe(group, plan), OperationState::kFailed, std::string(status.message()), now, effects);
     return;
   }
   if (!request.dry_run) Supersede(planning, request.operation_id, now, effects);
@@ -177,8 +183,8 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
     group.next_placement = now + std::min(group.settings.placement_interval, 10 * group.settings.window);
     const std::string reason = "too little load was counted to plan by";
     if (std::exchange(group.last_skip, reason) == reason) return;
-    Begin(planning, Describe(group, OwnId(group), plan.cause, plan.policy), OperationState::kSkipped, reason, now,
-          effects);
+    plan.operation_id = OwnId(planning);
+    Begin(planning, Describe(group, plan), OperationState::kSkipped, reason, now, effects);
     return;
   }
   group.last_skip.clear();
@@ -186,7 +192,7 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   group.next_policy.clear();
   group.next_placement =
       group.settings.placement_enabled ? now + group.settings.placement_interval : absl::InfiniteFuture();
-  plan.operation_id = OwnId(group);
+  plan.operation_id = OwnId(planning);
   RequestPlan(planning, std::move(plan), {}, now, effects);
 }
 

@@ -98,6 +98,22 @@ TEST_CASE("agents of another kind are refused with both values", "[coordinator]"
   CHECK_FALSE(cluster.Status().forming);
 }
 
+TEST_CASE("numbers that leave none to count on are refused, and nobody steps down for them", "[coordinator]") {
+  Cluster cluster(Basic());
+  cluster.AttachAgent(0);
+  cluster.Run(absl::Seconds(1));
+  Attach attach = cluster.AttachOf(1);
+  SECTION("a term") { attach.term_obeyed = UINT32_MAX; }
+  SECTION("a view") { attach.view_number = UINT64_MAX; }
+  SECTION("a generation") { attach.slots[0].generation = UINT64_MAX; }
+  const Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, attach});
+  REQUIRE(effects.size() == 2);
+  const auto* refused = std::get_if<Refused>(&std::get<SendToAgent>(effects[0]).message);
+  REQUIRE(refused != nullptr);
+  CHECK(absl::IsInvalidArgument(refused->status));
+  CHECK_FALSE(cluster.coordinator->stepped_down());
+}
+
 TEST_CASE("a second session for a rank is refused while the first lives", "[coordinator]") {
   Cluster cluster(Basic());
   Start(cluster);
@@ -190,6 +206,11 @@ TEST_CASE("refused maps are sent again in full", "[coordinator]") {
   REQUIRE(cluster.updates.size() == updates + 1);
   CHECK(cluster.updates.back().base_epoch == cluster.updates.back().epoch);
   CHECK(cluster.Status().totals.maps_refused == 1);
+
+  cluster.Settle();  // it has quiesced at the full maps: what changes is enough again
+  cluster.Send(2, SlotLost{LayerId(0), SlotIdx(6), 0});
+  REQUIRE(cluster.updates.size() == updates + 5);
+  for (size_t i = updates + 1; i < updates + 5; ++i) CHECK(cluster.updates[i].layers.size() == 1);
 }
 
 TEST_CASE("replicas that disagree at admission are named, and the expert is not moved", "[coordinator]") {

@@ -59,6 +59,21 @@ TEST_CASE("a dry run plans and reports and changes nothing", "[coordinator]") {
   CHECK(cluster.Status().totals.waves == 0);
 }
 
+TEST_CASE("a dry run that its controller did not finish is not carried out by the next", "[coordinator]") {
+  OperationProgress old;
+  old.id = "d0";
+  old.group = kGroup;
+  old.policy = "greedy";
+  old.dry_run = true;
+  Cluster cluster(Basic());
+  cluster.RestartController({old});
+  StartUnderLoad(cluster);
+  cluster.Run(absl::Seconds(5));
+  CHECK(cluster.StateOf("d0") == "superseded");
+  CHECK(cluster.orders.empty());
+  CHECK(cluster.coordinator->ListOperations().size() == 1);
+}
+
 TEST_CASE("requests that cannot be carried out fail with the reason", "[coordinator]") {
   Cluster cluster(Basic());
   StartUnderLoad(cluster);
@@ -91,6 +106,19 @@ TEST_CASE("a rearrangement during a rearrangement is refused, unless the control
   CHECK(cluster.Operation("r2").detail == "rearrangement r1 is running");
   for (int r = 0; r < 4; ++r) cluster.Resume(r);
   CHECK(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
+}
+
+TEST_CASE("an operator's id that looks like the controller's own is passed over", "[coordinator]") {
+  Cluster::Options options = Basic();
+  options.settings.defaults.placement_enabled = true;
+  options.settings.defaults.placement_interval = absl::Seconds(3);
+  Cluster cluster(options);
+  cluster.load = Skewed(cluster);
+  Start(cluster);
+  cluster.Rearrange("g-1-1", "greedy", {}, true);
+  cluster.Run(absl::Seconds(4));
+  CHECK(cluster.Operation("g-1-1").cause == Cause::kOperator);
+  CHECK(cluster.Operation("g-1-2").cause == Cause::kSlowLoop);
 }
 
 TEST_CASE("only the asked layers are rearranged", "[coordinator]") {
