@@ -36,8 +36,10 @@ absl::Status ReadAgent(const std::string& path, const v1::AgentConfig& config, A
                                      config.attempts_per_source(), &settings->attempts_per_source));
   if (config.has_bytes_per_second_max()) settings->bytes_per_second_max = config.bytes_per_second_max();
   if (config.has_transport()) {
-    EVENKEEL_RETURN_IF_ERROR(
-        proto::CheckText(field("transport"), config.transport(), proto::kNameBytesMax, proto::Text::kMayBeEmpty));
+    if (!config.transport().empty() && config.transport() != "local" && config.transport() != "ucx") {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field("transport"), " is '", config.transport(), "': local, ucx or nothing wanted"));
+    }
     settings->transport = config.transport();
   }
   return absl::OkStatus();
