@@ -29,7 +29,8 @@ void EngineModel::ScheduleBegin(int rank, int lane, absl::Duration delay) {
 
 bool EngineModel::MayBegin(int rank_idx, int lane) {
   const Rank& rank = At(rank_idx);
-  if (!options_.lockstep || options_.steps_around_changes_only) return rank.open_of_lane[static_cast<size_t>(lane)] < options_.steps_in_flight;
+  if (!options_.lockstep || options_.steps_around_changes_only)
+    return rank.open_of_lane[static_cast<size_t>(lane)] < options_.steps_in_flight;
   if (rank.open_of_lane[static_cast<size_t>(lane)] > 0) return false;
   int slowest = std::numeric_limits<int>::max();
   for (const Rank& other : ranks_) {

@@ -112,9 +112,10 @@ void SimController::Do(const controller::Note& effect) {
 
 void SimController::Do(const controller::PersistTerm& effect) {
   world_->trace.Add("term taken", where(), effect.term);
-  if (world_->options.mutant != Mutant::kTermReused) {
-    world_->stored_term = std::max(world_->stored_term, effect.term);
-  }
+  if (world_->options.mutant == Mutant::kTermReused) return;
+  // A store that is shared takes each term once; who comes second ends.
+  if (effect.term <= world_->stored_term) return Kill();
+  world_->stored_term = effect.term;
 }
 
 void SimController::Do(const controller::StepDown& effect) {
