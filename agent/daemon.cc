@@ -58,6 +58,9 @@ void LogMessage(int rank, const AgentMessage& message) {
   } else if (const auto* lost = std::get_if<SlotLost>(&message)) {
     spdlog::error("rank {} layer {} slot {} generation {} no longer matches its fingerprint", rank, lost->layer.value(),
                   lost->slot.value(), lost->generation);
+  } else if (const auto* report = std::get_if<LoadReport>(&message)) {
+    spdlog::trace("rank {} reports load until {} ns, entries {}", rank, absl::ToUnixNanos(report->time),
+                  report->entries.size());
   } else if (const auto* quiesced = std::get_if<Quiesced>(&message)) {
     spdlog::debug("rank {} quiesced epoch {} view {}", rank, quiesced->epoch.ToString(), quiesced->view_number);
   }
