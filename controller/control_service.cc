@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/control_service.h"
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -28,6 +29,7 @@ constexpr uint32_t kWatchIntervalMaxMs = 3'600'000;
 constexpr uint32_t kWindowsMax = 100'000;
 constexpr uint64_t kSpanMaxMs = uint64_t{366} * 86'400'000;
 
+// Ascending, each once.
 absl::StatusOr<std::vector<LayerId>> LayersOf(const google::protobuf::RepeatedField<uint32_t>& layers) {
   std::vector<LayerId> ids;
   if (layers.size() > 4096)
@@ -36,6 +38,9 @@ absl::StatusOr<std::vector<LayerId>> LayersOf(const google::protobuf::RepeatedFi
     if (layer > 4095) return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": 0 to 4095 wanted"));
     ids.push_back(LayerId(static_cast<int32_t>(layer)));
   }
+  std::ranges::sort(ids);
+  const auto repeated = std::ranges::unique(ids);
+  ids.erase(repeated.begin(), repeated.end());
   return ids;
 }
 

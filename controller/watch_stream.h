@@ -19,6 +19,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/btree_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 
@@ -29,7 +30,7 @@ namespace evenkeel::controller {
 template <typename Message>
 class WatchStream : public grpc::ServerWriteReactor<Message> {
  public:
-  static constexpr size_t kKeysMax = 10000;
+  static constexpr size_t kKeysMax = 20000;
 
   static std::shared_ptr<WatchStream> Create(std::function<void()> on_done) {
     auto stream = std::make_shared<WatchStream>();
@@ -42,16 +43,14 @@ class WatchStream : public grpc::ServerWriteReactor<Message> {
     {
       absl::MutexLock lock(&mutex_);
       if (end_.has_value()) return;
-      bool replaced = false;
-      for (auto& [waiting_key, waiting] : waiting_) {
-        if (waiting_key != key) continue;
-        waiting = message;
-        replaced = true;
-      }
-      if (!replaced && waiting_.size() >= kKeysMax) {
+      const auto waiting = waiting_.find(key);
+      if (waiting != waiting_.end()) {
+        waiting->second = std::move(message);
+      } else if (waiting_.size() >= kKeysMax) {
         end_ = absl::ResourceExhaustedError("the caller does not read");
-      } else if (!replaced) {
-        waiting_.emplace_back(key, std::move(message));
+      } else {
+        waiting_.emplace(key, std::move(message));
+        order_.push_back(key);
       }
     }
     Go();
@@ -71,7 +70,7 @@ class WatchStream : public grpc::ServerWriteReactor<Message> {
       absl::MutexLock lock(&mutex_);
       writing_ = false;
       if (!ok) {
-        waiting_.clear();
+        Drop();
         if (!end_.has_value()) end_ = absl::CancelledError("the caller left");
       }
     }
@@ -81,7 +80,7 @@ class WatchStream : public grpc::ServerWriteReactor<Message> {
   void OnCancel() override {
     {
       absl::MutexLock lock(&mutex_);
-      waiting_.clear();
+      Drop();
       if (!end_.has_value()) end_ = absl::CancelledError("the caller left");
     }
     Go();
@@ -93,6 +92,11 @@ class WatchStream : public grpc::ServerWriteReactor<Message> {
   }
 
  private:
+  void Drop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    waiting_.clear();
+    order_.clear();
+  }
+
   // Starts the next write, or finishes where nothing is left to write.
   void Go() ABSL_LOCKS_EXCLUDED(mutex_) {
     bool finish = false;
@@ -102,8 +106,10 @@ class WatchStream : public grpc::ServerWriteReactor<Message> {
       if (writing_ || finished_) return;
       if (!waiting_.empty()) {
         writing_ = true;
-        message_ = std::move(waiting_.front().second);
-        waiting_.pop_front();
+        const auto next = waiting_.find(order_.front());
+        message_ = std::move(next->second);
+        waiting_.erase(next);
+        order_.pop_front();
       } else if (end_.has_value()) {
         finished_ = finish = true;
         status = ToGrpc(*end_);
@@ -126,7 +132,9 @@ class WatchStream : public grpc::ServerWriteReactor<Message> {
   Message message_;
 
   absl::Mutex mutex_;
-  std::deque<std::pair<std::string, Message>> waiting_ ABSL_GUARDED_BY(mutex_);
+  // By key, and the keys in the order of their first messages.
+  absl::btree_map<std::string, Message> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::string> order_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);

@@ -95,6 +95,7 @@ TEST_CASE("maps, redundancy, stats and operations can be asked for and watched",
   v1::GroupMaps maps;
   v1::GetMapRequest map_request;
   map_request.add_layers(1);
+  map_request.add_layers(1);  // counts once
   REQUIRE(running.control->GetMap(Context().get(), map_request, &maps).ok());
   REQUIRE(maps.layers_size() == 1);
   CHECK(maps.layers(0).layer() == 1);
