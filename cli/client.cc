@@ -18,16 +18,19 @@ namespace {
 
 constexpr int kMessageBytesMax = 64 << 20;
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, const std::string& roots) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs = roots;
+  const auto credentials = roots.empty() ? grpc::InsecureChannelCredentials() : grpc::SslCredentials(tls);
+  return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
 }  // namespace
 
-Client::Client(std::string address)
-    : address_(std::move(address)), stub_(evenkeel::v1::Control::NewStub(Connect(address_))) {}
+Client::Client(std::string address, const std::string& roots)
+    : address_(std::move(address)), stub_(evenkeel::v1::Control::NewStub(Connect(address_, roots))) {}
 
 std::unique_ptr<grpc::ClientContext> Client::Call(absl::Duration deadline) const {
   auto context = std::make_unique<grpc::ClientContext>();

@@ -19,7 +19,8 @@ namespace evenkeel::cli {
 
 class Client {
  public:
-  explicit Client(std::string address);
+  // `roots`: the PEM roots of the controller's certificate; empty: no TLS.
+  explicit Client(std::string address, const std::string& roots = {});
 
   const std::string& address() const { return address_; }
   evenkeel::v1::Control::Stub& stub() { return *stub_; }

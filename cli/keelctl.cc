@@ -2,6 +2,9 @@
 #include "cli/keelctl.h"
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +20,7 @@ const Command* const kCommands[] = {&kGroupsCommand,    &kStatsCommand, &kMapCom
 
 constexpr Option kCommonOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
+    {"credentials", "FILE", "PEM roots of the controller's certificate; without it no TLS"},
     {"json", "", "print for programs: protobuf's JSON, 64-bit numbers as strings"},
     {"help", "", "teach"},
 };
@@ -42,11 +46,21 @@ std::string HelpOf(const Command& command) {
 std::vector<std::string> CommandFirst(std::span<const std::string> words) {
   std::vector<std::string> ordered(words.begin(), words.end());
   size_t at = 0;
-  while (at < ordered.size() && ordered[at].starts_with("--")) at += ordered[at] == "--controller" ? 2 : 1;
+  while (at < ordered.size() && ordered[at].starts_with("--"))
+    at += ordered[at] == "--controller" || ordered[at] == "--credentials" ? 2 : 1;
   if (at < ordered.size())
     std::rotate(ordered.begin(), ordered.begin() + static_cast<std::ptrdiff_t>(at),
                 ordered.begin() + static_cast<std::ptrdiff_t>(at) + 1);
   return ordered;
+}
+
+absl::StatusOr<std::string> RootsOf(const Arguments& arguments) {
+  if (!arguments.Has("credentials")) return std::string();
+  const std::string path = arguments.Get("credentials");
+  std::ifstream file(path, std::ios::binary);
+  std::string roots{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file || roots.empty()) return absl::InvalidArgumentError(absl::StrCat("--credentials: cannot read ", path));
+  return roots;
 }
 
 int StatusOf(const absl::Status& status) {
@@ -87,7 +101,12 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
     out << HelpOf(**command);
     return kDone;
   }
-  Client client(arguments->Get("controller", surroundings.default_controller));
+  const absl::StatusOr<std::string> roots = RootsOf(*arguments);
+  if (!roots.ok()) {
+    err << "keelctl " << ordered[0] << ": " << roots.status().message() << "\n";
+    return kUsage;
+  }
+  Client client(arguments->Get("controller", surroundings.default_controller), *roots);
   const bool json = arguments->Has("json");
   const auto status = (*command)->run({*arguments, client, out, err, json, surroundings.terminal && !json});
   if (status.ok()) return *status;

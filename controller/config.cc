@@ -88,7 +88,13 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
   if (config.has_listen()) settings.listen = config.listen();
   if (config.has_store()) settings.store = config.store();
   if (config.has_log_level()) settings.log_level = config.log_level();
+  settings.tls_certificate = config.tls_certificate();
+  settings.tls_key = config.tls_key();
   EVENKEEL_RETURN_IF_ERROR(CheckListen(settings.listen));
+  if (settings.tls_certificate.empty() != settings.tls_key.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("tls_certificate is '", settings.tls_certificate, "', tls_key is '",
+                                                   settings.tls_key, "': both or neither wanted"));
+  }
   if (absl::Status status = runtime::ValidateLogLevel(settings.log_level); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("log_level: ", status.message()));
   }
@@ -97,7 +103,7 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
                                   config.listen_interval_ms(), &core.listen_interval));
   EVENKEEL_RETURN_IF_ERROR(ReadCount({"num_groups_max", 1, 65'536}, config.has_num_groups_max(),
                                      config.num_groups_max(), &core.num_groups_max));
-  EVENKEEL_RETURN_IF_ERROR(ReadCount({"num_operations_kept", 1, 1'000'000}, config.has_num_operations_kept(),
+  EVENKEEL_RETURN_IF_ERROR(ReadCount({"num_operations_kept", 1, 10'000}, config.has_num_operations_kept(),
                                      config.num_operations_kept(), &core.num_operations_kept));
   EVENKEEL_RETURN_IF_ERROR(ReadGroup("defaults", config.defaults(), &core.defaults));
   // Ordered by name: protobuf's maps have an order of their own.
@@ -127,6 +133,8 @@ std::string EffectiveConfig(const ControllerSettings& settings) {
   config.set_listen(settings.listen);
   config.set_store(settings.store);
   config.set_log_level(settings.log_level);
+  config.set_tls_certificate(settings.tls_certificate);
+  config.set_tls_key(settings.tls_key);
   const CoordinatorSettings& core = settings.coordinator;
   config.set_listen_interval_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(core.listen_interval)));
   config.set_num_groups_max(static_cast<uint32_t>(core.num_groups_max));

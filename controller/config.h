@@ -26,6 +26,8 @@ struct ControllerSettings {
   std::string listen = "127.0.0.1:7400";
   std::string store;  // empty: in memory
   std::string log_level = "info";
+  std::string tls_certificate;  // files; empty: no TLS
+  std::string tls_key;
   CoordinatorSettings coordinator;
 };
 

@@ -8,6 +8,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,6 +33,22 @@ namespace {
 constexpr std::chrono::seconds kShutdownGrace{1};
 // A peer that answers no ping is gone.
 constexpr int kKeepaliveMs = 5000;
+
+absl::StatusOr<std::string> ReadPem(absl::string_view field, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string pem{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file || pem.empty()) return absl::NotFoundError(absl::StrCat(field, ": cannot read ", path));
+  return pem;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsOf(const ControllerSettings& settings) {
+  if (settings.tls_certificate.empty()) return grpc::InsecureServerCredentials();
+  grpc::SslServerCredentialsOptions tls;
+  EVENKEEL_ASSIGN_OR_RETURN(std::string certificate, ReadPem("tls_certificate", settings.tls_certificate));
+  EVENKEEL_ASSIGN_OR_RETURN(std::string key, ReadPem("tls_key", settings.tls_key));
+  tls.pem_key_cert_pairs.push_back({std::move(key), std::move(certificate)});
+  return grpc::SslServerCredentials(tls);
+}
 
 }  // namespace
 
@@ -85,10 +105,11 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
       control(strand, conductor) {}
 
 absl::Status Daemon::State::Listen() {
+  EVENKEEL_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials, CredentialsOf(settings));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(settings.listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(settings.listen, credentials, &port);
   builder.SetMaxReceiveMessageSize(proto::kMessageBytesMax);
   // A second controller on the same port is an error, not a partner.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -100,7 +121,8 @@ absl::Status Daemon::State::Listen() {
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return absl::UnavailableError(
-        absl::StrCat("listen on ", settings.listen, ": the address is not ours, or already in use"));
+        absl::StrCat("listen on ", settings.listen, ": the address is not ours, or already in use",
+                     settings.tls_certificate.empty() ? "" : ", or tls_certificate and tls_key do not fit"));
   }
   address = absl::StrCat(settings.listen.substr(0, settings.listen.rfind(':')), ":", port);
   return absl::OkStatus();

@@ -253,6 +253,8 @@ TEST_CASE("what is typed wrong is taught, and a controller away is said", "[keel
   CHECK(Contains(server.out, "--dry-run"));
   CHECK(server.Run({"dance"}) == 2);
   CHECK(server.Run({"groups", "--nope"}) == 2);
+  CHECK(server.Run({"--credentials", "/nowhere/roots.pem", "groups"}) == 2);
+  CHECK(server.err == "keelctl groups: --credentials: cannot read /nowhere/roots.pem\n");
   server.server->Shutdown();
   CHECK(server.Run({"--controller=127.0.0.1:1", "groups"}) == 3);
   CHECK(Contains(server.err, "is a controller running there?"));

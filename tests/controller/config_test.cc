@@ -86,6 +86,8 @@ TEST_CASE("values out of range are refused by the path of the field", "[config]"
         "defaults.num_windows_for_placement is 60: at most num_windows_kept, 30, wanted");
   CHECK(ErrorOf("num_groups_max: 0") == "num_groups_max is 0: 1 to 65536 wanted");
   CHECK(ErrorOf("listen_interval_ms: 600001") == "listen_interval_ms is 600001: 0 to 600000 wanted");
+  CHECK(ErrorOf("num_operations_kept: 10001") == "num_operations_kept is 10001: 1 to 10000 wanted");
+  CHECK(ErrorOf("tls_key: 'k.pem'") == "tls_certificate is '', tls_key is 'k.pem': both or neither wanted");
   CHECK(ErrorOf("log_level: 'loud'").find("log_level: log level 'loud' is none of") == 0);
   CHECK(ErrorOf("defaults { agent { transport: 'uxc' } }") ==
         "defaults.agent.transport is 'uxc': local, ucx or nothing wanted");

@@ -2,6 +2,7 @@
 #include "controller/daemon.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <variant>
 
@@ -12,6 +13,54 @@
 
 namespace evenkeel::controller {
 namespace {
+
+// Of localhost, signed by itself, for this test alone.
+constexpr char kCertificate[] = R"(-----BEGIN CERTIFICATE-----
+MIIBnDCCAUGgAwIBAgIUblxhcyke31TFrM3IWL5K1yxy++YwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjIwNTIwNloYDzIxMjYxMDI5
+MjA1MjA2WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASmIrsaX9cEqywEOatTK8HWRyWYcsO6bVSfIpi4JOxkJV1q+Adj4qNr
+WGRra8LxGBSJR/hI0c7vQh7md/z9WPmYo28wbTAdBgNVHQ4EFgQUKrQrZDgXHVis
+sBH294Cs3XQWhBwwHwYDVR0jBBgwFoAUKrQrZDgXHVissBH294Cs3XQWhBwwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSQAwRgIhANzNjirpjETkd2kMnPLMJI9GrO59eZbMGvja8ZrSw8FkAiEA
+n7v28QzSuuGeAj/WObmzN87NcIb/EnP9VW8IAOaffOc=
+-----END CERTIFICATE-----
+)";
+constexpr char kKey[] = R"(-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgjOlamlD93I7TJt5T
+vQRrHVMBharEiUf3MkT9LDOLTvyhRANCAASmIrsaX9cEqywEOatTK8HWRyWYcsO6
+bVSfIpi4JOxkJV1q+Adj4qNrWGRra8LxGBSJR/hI0c7vQh7md/z9WPmY
+-----END PRIVATE KEY-----
+)";
+
+std::string Write(const std::string& name, const char* text) {
+  const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/" + name;
+  std::ofstream(path) << text;
+  return path;
+}
+
+TEST_CASE("with a certificate only those who speak TLS and trust it are served", "[daemon]") {
+  ControllerSettings settings = QuickSettings();
+  settings.tls_certificate = Write("certificate.pem", kCertificate);
+  settings.tls_key = Write("key.pem", kKey);
+  Running running(settings);  // its own client speaks plainly
+  v1::ListGroupsResponse response;
+  const auto impatient = Context();
+  impatient->set_wait_for_ready(false);
+  CHECK(running.control->ListGroups(impatient.get(), {}, &response).error_code() == grpc::StatusCode::UNAVAILABLE);
+
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto trusting =
+      grpc::SslCredentials({.pem_root_certs = kCertificate, .pem_private_key = {}, .pem_cert_chain = {}});
+  const auto control = v1::Control::NewStub(grpc::CreateCustomChannel(running.daemon->address(), trusting, arguments));
+  CHECK(control->ListGroups(Context().get(), {}, &response).ok());
+
+  settings.tls_key = "/nowhere/key.pem";
+  CHECK(Daemon::Start({.settings = settings, .on_end = {}}).status().message() ==
+        "tls_key: cannot read /nowhere/key.pem");
+}
 
 TEST_CASE("a controller's successor takes a higher term and knows the operations", "[daemon]") {
   ControllerSettings settings = QuickSettings();
