@@ -22,6 +22,8 @@ using evenkeel::engine::Word;
 constexpr int kRingBits = 6;
 static_assert(1 << kRingBits == kTicketsPerLane);
 
+constexpr uint32_t kSlotWriting = 1;  // SlotState of the protocol
+
 uint64_t MonotonicNs() {
   timespec now = {};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -33,7 +35,7 @@ void SetOnce(Word& word) {
   if (word.Load() == 0) word.Store(1);
 }
 
-// Calls back for every slot that the agent asks for. A lane that finds another one at it goes on; the maps that name
+// Calls back for every slot that the agent asks for and has not given up since. A lane that finds another one at it goes on; the maps that name
 // those slots come only after the acknowledgement.
 void RunPostMoves(evenkeel_region& region) {
   if (region.is_notifying.test_and_set(std::memory_order_acquire)) return;
@@ -44,8 +46,10 @@ void RunPostMoves(evenkeel_region& region) {
       SlotCell& slot = view.slot(layer, local);
       const uint64_t requested = slot.post_move_requested.Load();
       if (requested == slot.post_move_done.Load()) continue;
-      if (region.post_move != nullptr) {
-        region.post_move(region.post_move_context, layer, local, view.ReadSlot(layer, local).expert);
+      const evenkeel::engine::SlotContent content = view.ReadSlot(layer, local);
+      const bool awaited = content.state == kSlotWriting && content.generation == requested;
+      if (awaited && region.post_move != nullptr) {
+        region.post_move(region.post_move_context, layer, local, content.expert);
       }
       slot.post_move_done.Store(requested);
     }

@@ -292,11 +292,37 @@ TEST_CASE("post-move requests are called back at begin_step or set_idle, once ea
   const int64_t ticket = evenkeel_begin_step(region.get(), 0, EVENKEEL_DECODE, EVENKEEL_REAL);
   CHECK((*agent)->PostMoveAcknowledged(LayerId(1), SlotIdx(kSlot), 2));
   REQUIRE(evenkeel_end_step(region.get(), 0, ticket) == EVENKEEL_OK);
+  (*agent)->StoreSlot(LayerId(0), SlotIdx(3), {.state = SlotState::kWriting, .expert = ExpertId(2), .generation = 7});
   (*agent)->RequestPostMove(LayerId(0), SlotIdx(3), 7);
   REQUIRE(evenkeel_set_idle(region.get(), 0) == EVENKEEL_OK);
   REQUIRE(evenkeel_set_idle(region.get(), 0) == EVENKEEL_OK);
   CHECK((*agent)->PostMoveAcknowledged(LayerId(0), SlotIdx(3), 7));
   CHECK(calls == std::vector<std::string>{"1/1/6", "0/0/2"});
+}
+
+TEST_CASE("a post-move request whose move was given up is not called back", "[agent_region]") {
+  const TestDirectory directory;
+  TestRegion region(SmallOptions(directory));
+  std::vector<int32_t> experts;
+  const auto record = [](void* context, int32_t, int32_t, int32_t expert) {
+    static_cast<std::vector<int32_t>*>(context)->push_back(expert);
+  };
+  REQUIRE(evenkeel_on_post_move(region.get(), record, &experts) == EVENKEEL_OK);
+  region.MakeReady();
+  const auto agent = AgentRegion::Open(region.path());
+  REQUIRE(agent.ok());
+  const auto store = [&agent](SlotState state, ExpertId expert, uint64_t generation) {
+    (*agent)->StoreSlot(LayerId(1), SlotIdx(kSlot), {.state = state, .expert = expert, .generation = generation});
+  };
+  store(SlotState::kWriting, ExpertId(6), 2);
+  (*agent)->RequestPostMove(LayerId(1), SlotIdx(kSlot), 2);
+  store(SlotState::kFree, kNoExpert, 2);
+  REQUIRE(evenkeel_set_idle(region.get(), 0) == EVENKEEL_OK);
+  store(SlotState::kWriting, ExpertId(5), 3);
+  (*agent)->RequestPostMove(LayerId(1), SlotIdx(kSlot), 3);
+  REQUIRE(evenkeel_set_idle(region.get(), 0) == EVENKEEL_OK);
+  CHECK((*agent)->PostMoveAcknowledged(LayerId(1), SlotIdx(kSlot), 3));
+  CHECK(experts == std::vector<int32_t>{5});
 }
 
 TEST_CASE("without a post-move callback requests count as acknowledged", "[agent_region]") {
