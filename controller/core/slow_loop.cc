@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/policy.h"
+#include "algos/problem.h"
 #include "controller/core/pricing.h"
 
 namespace evenkeel::controller {
@@ -122,13 +123,15 @@ void FailPlan(Planning planning, const PendingPlan& plan, std::string why, absl:
   planning.operations.Close(plan.operation_id, OperationState::kFailed, std::move(why), now, effects);
 }
 
-absl::Status CheckPlan(const GroupState& group, const PlanComputed& plan) {
+// The layers that were not to be planned are as they were, dead experts included.
+absl::Status CheckPlan(const GroupState& group, const algos::Problem& problem, const PlanComputed& plan) {
   if (!plan.placements.ok()) return plan.placements.status();
   if (plan.placements->size() != static_cast<size_t>(group.info.num_layers)) {
     return absl::InternalError(
         absl::StrCat("plan of ", plan.placements->size(), " layers for ", group.info.num_layers));
   }
-  for (const algos::Placement& placement : *plan.placements) {
+  for (LayerId layer : algos::PlannedLayers(problem)) {
+    const algos::Placement& placement = (*plan.placements)[layer.idx()];
     if (const absl::Status status = algos::Validate(placement, group.info.shape); !status.ok()) return status;
   }
   return absl::OkStatus();
@@ -202,7 +205,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
   if (found == group.plans.end()) return false;
   const PendingPlan plan = std::move(found->second);
   group.plans.erase(found);
-  if (const absl::Status status = CheckPlan(group, computed); !status.ok()) {
+  if (const absl::Status status = CheckPlan(group, *plan.problem, computed); !status.ok()) {
     FailPlan(planning, plan, std::string(status.message()), now, effects);
     return true;
   }

@@ -54,6 +54,7 @@ class Cluster {
     int num_layers = 2;
     CoordinatorSettings settings;
     Routing routing = Routing::kSender;
+    bool may_lose_experts = false;  // the judge lets maps name no replica of an expert
   };
   explicit Cluster(Options options);
 

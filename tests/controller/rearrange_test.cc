@@ -131,6 +131,25 @@ TEST_CASE("only the asked layers are rearranged", "[coordinator]") {
                     [](const MoveOrder& order) { return order.layer == LayerId(1); }));
 }
 
+TEST_CASE("an expert lost in one layer does not keep another from being rearranged", "[coordinator]") {
+  Cluster::Options options = Basic();
+  options.may_lose_experts = true;
+  Cluster cluster(options);
+  StartUnderLoad(cluster);
+  for (int rank = 0; rank < 4; ++rank) {
+    for (int local = 0; local < 3; ++local) {
+      const SlotIdx slot = cluster.options.shape.SlotAt(RankId(rank), local);
+      SlotRecord& record = cluster.agents[static_cast<size_t>(rank)].slots[static_cast<size_t>(local)];
+      if (record.expert != ExpertId(7)) continue;
+      record.state = SlotState::kFree;
+      cluster.Send(rank, SlotLost{LayerId(0), slot, record.generation});
+    }
+  }
+  REQUIRE(cluster.coordinator->CheckRedundancy(kGroup)->layers[0].replicas_of_expert[7] == 0);
+  cluster.Rearrange("r1", "greedy", {LayerId(1)});
+  CHECK(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
+}
+
 TEST_CASE("a plan that was overtaken is dropped", "[coordinator]") {
   Cluster::Options options = Basic();
   options.settings.defaults.placement_enabled = true;
