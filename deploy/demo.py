@@ -216,7 +216,7 @@ def main(argv) -> int:
     if arguments.keep:
         keelctl = f"{binaries.keelctl} --controller={cluster.address}"
         print(f"left running in {cluster.run_dir}. Try:\n  {keelctl} groups\n  {keelctl} stats --watch\n"
-              f"  {keelctl} rearrange --group={options.group}\nand to end it all:  pkill -f {cluster.run_dir.name}")
+              f"  {keelctl} rearrange --group={options.group}\nand to end it all:  pkill -f {cluster.run_dir.name}; rm -rf {cluster.region_dir}")
     else:
         cluster.close(keep_logs=not ok)
         if not ok:

@@ -46,7 +46,7 @@ run_tests() {
   shift
   echo "== $name"
   local status=0
-  "$bazel" test "${flags[@]}" --test_tag_filters=-gpu,-multi-gpu,-manual --build_tests_only --keep_going -- "$@" || status=$?
+  "$bazel" test --test_tag_filters=-gpu,-multi-gpu,-manual "${flags[@]}" --build_tests_only --keep_going -- "$@" || status=$?
   python3 deploy/count_tests.py --name "$name" --status "$status" --logs "$("$bazel" info "${flags[@]}" bazel-testlogs)" \
     --targets <("$bazel" query "tests($(echo "$@" | sed 's/ / + /g')) except attr(tags, 'gpu|manual', tests($(echo "$@" | sed 's/ / + /g')))" 2>/dev/null) >>"$results"
   tail -n 1 "$results"
