@@ -105,8 +105,10 @@ Error RegionView::CheckTensors() const {
       const uint64_t room = sizes_.weights_bytes;
       if (!IsTerminated(tensor.name, sizeof(tensor.name)) || !IsTerminated(tensor.dtype, sizeof(tensor.dtype)) ||
           tensor.bytes_per_expert > room || tensor.offset > room - tensor.bytes_per_expert ||
+          (steps > 0 && tensor.stride_bytes < tensor.bytes_per_expert) ||
           (steps > 0 && tensor.stride_bytes > (room - tensor.bytes_per_expert - tensor.offset) / steps)) {
-        return MakeError(ErrorCode::kDataLoss, "open %s: tensor %" PRIu64 " of layer %d lies outside the weights",
+        return MakeError(ErrorCode::kDataLoss,
+                         "open %s: tensor %" PRIu64 " of layer %d lies outside the weights or in itself",
                          memory_.path(), t, layer);
       }
     }

@@ -78,6 +78,18 @@ TEST_CASE("tensors outside the weights are refused", "[agent_region]") {
   }
 }
 
+TEST_CASE("tensors whose slots overlap are refused", "[agent_region]") {
+  const TestDirectory directory;
+  TestRegion region(SmallOptions(directory));
+  region.MakeReady();
+  const auto view = RegionView::Open(region.path().c_str(), SharedMemory::Access::kReadWrite);
+  REQUIRE(view.ok());
+  for (const uint64_t stride : {uint64_t{0}, TestRegion::kExpertBytes - 1}) {
+    view.value.tensors(1)[0].stride_bytes = stride;
+    CHECK(AgentRegion::Open(region.path()).status().code() == absl::StatusCode::kDataLoss);
+  }
+}
+
 TEST_CASE("any flipped byte of the header is refused or harmless", "[agent_region]") {
   const uint64_t seed = GENERATE(range(1, 150));
   CAPTURE(seed);
