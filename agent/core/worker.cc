@@ -214,6 +214,7 @@ absl::Status Worker::Accept(const MapsUpdate& update, Effects& effects) {
   if (digests_.size() > kDigestsKeptMax) digests_.erase(digests_.begin());
   if (write_held_ || ChangesCountedExperts(*newest_)) {
     write_held_ = true;
+    write_retry_ = absl::InfiniteFuture();
     write_reading_ = RequestReading(effects);
   } else {
     WriteNewest(effects);

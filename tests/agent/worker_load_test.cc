@@ -111,6 +111,18 @@ TEST_CASE("a router's counts go to the expert that maps give each slot, of all r
   CHECK(count(51, 60) == "load steps 1-2 [0/0 e3 1, 0/5 e0 60, 0/0 e0 50] unrouted 0");
 }
 
+TEST_CASE("maps that wait for a reading are not written by the retry of older ones", "[worker]") {
+  Agent agent(Region(CountPlace::kRouter));
+  agent.Attach(1);
+  CHECK(agent.Hear(Update({1, 1}, agent.worker.newest_maps().get(), {{0, MapOf({-1, 1, 2, 2, 3, 0})}})) ==
+        "write maps 1.1");
+  agent.Give(MapsWritten{.epoch = {1, 1}, .written = false});
+  agent.now += Worker::kWriteRetry;
+  CHECK(agent.Hear(Update({1, 2}, agent.worker.newest_maps().get(), {{0, MapOf({3, 1, 2, 2, 3, 0})}})) ==
+        "read counters");
+  CHECK(agent.Count(std::vector<uint64_t>(12, 0)) == "write maps 1.2");
+}
+
 TEST_CASE("one named slot after the other is fingerprinted again, one at a time", "[worker]") {
   Agent agent;
   agent.Attach(1, Scrubbing());
