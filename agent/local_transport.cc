@@ -185,11 +185,12 @@ bool LocalTransport::Advance(Copy& copy, absl::Time now, absl::Status& ended) {
   const std::span<const std::byte> from = copy.from[copy.range].subspan(copy.offset);
   const uint64_t piece = request.bytes_per_second_max == 0 ? kPiece : Throttle::kThrottledPiece;
   const size_t bytes = static_cast<size_t>(std::min<uint64_t>(piece, from.size()));
-  if (!options_.throttle->TryBegin(now, bytes, request.bytes_per_second_max)) return false;
-  std::memcpy(request.destination[copy.range].data() + copy.offset, from.data(), bytes);
-  copy.offset += bytes;
-  copy.copied += bytes;
-  sources_[request.source.member].last_used = now;
+  if (options_.throttle->TryBegin(now, bytes, request.bytes_per_second_max)) {
+    std::memcpy(request.destination[copy.range].data() + copy.offset, from.data(), bytes);
+    copy.offset += bytes;
+    copy.copied += bytes;
+    sources_[request.source.member].last_used = now;
+  }
   if (copy.source->EngineAlive()) return false;
   ended = absl::UnavailableError(absl::StrCat(Name(request), ": its engine has ended"));
   return true;
