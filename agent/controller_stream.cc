@@ -149,13 +149,14 @@ void ControllerStream::Advance(absl::Time now) {
   if (writing_ && now - write_began_ >= kWriteMax) {
     Disconnect(absl::DeadlineExceededError("the controller does not read"));
   }
+  if (now >= answer_due_) Disconnect(absl::DeadlineExceededError("the controller does not answer"));
   if (!alive_ && !shut_ && now >= next_attempt_) Open();
 }
 
 absl::Time ControllerStream::NextWakeup() const {
   strand_.AssertHeld();
-  if (writing_ && call_ != nullptr) return write_began_ + kWriteMax;
-  return alive_ || shut_ ? absl::InfiniteFuture() : next_attempt_;
+  if (call_ == nullptr) return alive_ || shut_ ? absl::InfiniteFuture() : next_attempt_;
+  return writing_ ? std::min(write_began_ + kWriteMax, answer_due_) : answer_due_;
 }
 
 void ControllerStream::Open() {
@@ -163,6 +164,7 @@ void ControllerStream::Open() {
   writing_ = false;
   why_ = absl::OkStatus();
   queue_.clear();
+  answer_due_ = runtime::MonotonicNow() + options_.answer_max;
   call_ = new Call(*this, ++num_streams_);  // deletes itself in OnDone
   call_->Begin();
   listener_.opened(num_streams_);
@@ -213,7 +215,9 @@ void ControllerStream::OnRead(uint64_t stream, bool ok) {
   }
   absl::StatusOr<ControllerMessage> message = proto::FromProto(call_->incoming(), options_.group);
   if (!message.ok()) return Disconnect(message.status());
-  backoff_ = options_.backoff_min;
+  answer_due_ = absl::InfiniteFuture();
+  // An agent that is refused comes again ever more slowly.
+  if (std::holds_alternative<Welcome>(*message)) backoff_ = options_.backoff_min;
   call_->Read();
   listener_.received(stream, *std::move(message));
 }

@@ -43,7 +43,8 @@ class ControllerStream {
     GroupInfo group;
     absl::Duration backoff_min = absl::Milliseconds(50);
     absl::Duration backoff_max = absl::Seconds(1);
-    uint64_t seed = 0;  // of the jitter
+    absl::Duration answer_max = absl::Seconds(30);  // from opening to the first message
+    uint64_t seed = 0;                              // of the jitter
   };
   struct Listener {
     std::function<void(uint64_t stream)> opened;
@@ -55,7 +56,7 @@ class ControllerStream {
   ControllerStream(runtime::Strand& strand, Options options, Listener listener);
   ~ControllerStream();
 
-  // Opens a stream if one is due, ends one that is stuck.
+  // Opens a stream if one is due, ends one that is stuck or was never answered.
   void Advance(absl::Time now);
   absl::Time NextWakeup() const;
 
@@ -87,6 +88,7 @@ class ControllerStream {
   absl::Status why_ ABSL_GUARDED_BY(strand_);          // given to Disconnect
   bool writing_ ABSL_GUARDED_BY(strand_) = false;
   absl::Time write_began_ ABSL_GUARDED_BY(strand_);
+  absl::Time answer_due_ ABSL_GUARDED_BY(strand_);  // InfiniteFuture once something was heard
   std::deque<AgentMessage> queue_ ABSL_GUARDED_BY(strand_);
   absl::Time next_attempt_ ABSL_GUARDED_BY(strand_) = absl::InfinitePast();
   absl::Duration backoff_ ABSL_GUARDED_BY(strand_);

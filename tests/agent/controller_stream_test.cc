@@ -46,8 +46,7 @@ TEST_CASE("merged reports hold the tokens of both and the span from the first to
 // A stream on a strand of its own that attaches whenever it is opened and keeps what happens.
 class Client {
  public:
-  explicit Client(const std::string& controller) : strand_({.name = "client"}) {
-    ControllerStream::Options options;
+  explicit Client(const std::string& controller, ControllerStream::Options options = {}) : strand_({.name = "client"}) {
     options.controller = controller;
     options.credentials = grpc::InsecureChannelCredentials();
     options.group = script::Group();
@@ -163,6 +162,33 @@ TEST_CASE("a controller that is away is tried again until it is there", "[stream
   CHECK(client.AwaitEnds(3)[0] == absl::StatusCode::kUnavailable);
   FakeController controller(port);
   CHECK(controller.Await<Attach>());
+}
+
+TEST_CASE("a controller that takes the stream and never answers is left", "[stream]") {
+  FakeController controller;
+  ControllerStream::Options options;
+  options.answer_max = absl::Milliseconds(100);
+  Client client(controller.address(), options);
+  REQUIRE(controller.Await<Attach>());
+  CHECK(client.AwaitEnds(1)[0] == absl::StatusCode::kDeadlineExceeded);
+  CHECK(controller.Await<Attach>());
+}
+
+TEST_CASE("an agent that is refused comes again ever more slowly", "[stream]") {
+  FakeController controller;
+  const absl::Time begin = runtime::MonotonicNow();
+  ControllerStream::Options options;
+  options.backoff_min = absl::Milliseconds(20);
+  options.backoff_max = absl::Minutes(1);
+  Client client(controller.address(), options);
+  for (int attempt = 1; attempt <= 7; ++attempt) {
+    REQUIRE(controller.Await<Attach>());
+    REQUIRE(controller.Say(Refused{absl::FailedPreconditionError("of another model")}));
+    REQUIRE(client.AwaitReceived(attempt));
+    client.Disconnect();
+  }
+  // Half of 20, 40, ... 640 ms at least.
+  CHECK(runtime::MonotonicNow() - begin >= absl::Milliseconds(630));
 }
 
 TEST_CASE("messages that cannot be valid end the stream", "[stream]") {
