@@ -132,7 +132,8 @@ absl::StatusOr<uint32_t> SqliteStore::LoadTerm() {
   if (code == SQLITE_DONE) return uint32_t{0};
   const int64_t term = statement.Integer(0);
   if (term < 0 || term >= int64_t{UINT32_MAX}) {
-    return absl::DataLossError(absl::StrCat("store ", options_.path, ": its term is ", term));
+    return absl::DataLossError(
+        absl::StrCat("store ", options_.path, ": its term is ", term, ": 0 to ", UINT32_MAX - 1, " wanted"));
   }
   return static_cast<uint32_t>(term);
 }

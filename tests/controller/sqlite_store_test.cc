@@ -29,6 +29,7 @@ OperationProgress ExampleOperation(int i) {
           .cause = Cause::kTakeover,
           .state = OperationState::kSuperseded,
           .policy = "greedy",
+          .dry_run = true,
           .detail = "one sentence",
           .started = absl::FromUnixMicros(1000 + i),
           .changed = absl::FromUnixMicros(2000 + i),
@@ -66,12 +67,19 @@ TEST_CASE("a fresh store has no term and no operations", "[sqlite_store]") {
   CHECK((*store)->LoadOperations()->empty());
 }
 
+TEST_CASE("a store whose term has no next one is refused", "[sqlite_store]") {
+  const auto store = SqliteStore::Open({.path = ""});
+  REQUIRE(store.ok());
+  REQUIRE((*store)->SaveTerm(UINT32_MAX).ok());
+  CHECK(absl::IsDataLoss((*store)->LoadTerm().status()));
+}
+
 TEST_CASE("terms and operations survive a reopening and a term never falls", "[sqlite_store]") {
   const std::string path = FreshPath("survive.db");
   {
     const auto store = SqliteStore::Open({.path = path});
     REQUIRE(store.ok());
-    CHECK((*store)->SaveTerm(0xFFFFFFFFu).ok());
+    CHECK((*store)->SaveTerm(0xFFFFFFFEu).ok());
     CHECK((*store)->SaveTerm(5).ok());
     CHECK((*store)->SaveOperation(ExampleOperation(1)).ok());
     OperationProgress changed = ExampleOperation(2);
@@ -81,7 +89,7 @@ TEST_CASE("terms and operations survive a reopening and a term never falls", "[s
   }
   const auto store = SqliteStore::Open({.path = path});
   REQUIRE(store.ok());
-  CHECK(*(*store)->LoadTerm() == 0xFFFFFFFFu);
+  CHECK(*(*store)->LoadTerm() == 0xFFFFFFFEu);
   const auto operations = (*store)->LoadOperations();
   REQUIRE(operations.ok());
   REQUIRE(operations->size() == 2);
