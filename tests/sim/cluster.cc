@@ -33,8 +33,11 @@ Cluster::Cluster(const Options& options) : world_(options), whole_(static_cast<s
       }
       const absl::Duration after = (late ? absl::Seconds(10) : absl::Milliseconds(100)) * world_.rng.Uniform();
       const bool at_once = options.mutant == Mutant::kAbsentRankAnswered;
-      world_.queue.After(at_once ? absl::ZeroDuration() : after,
-                         [this, region] { agent(region->group_idx(), region->rank()).Start(region); });
+      // By then the engine may be another one.
+      world_.queue.After(at_once ? absl::ZeroDuration() : after, [this, region, at_once] {
+        if (at_once) return agent(region->group_idx(), region->rank()).Start(region);
+        StartAgent(region->group_idx(), region->rank());
+      });
     }
   }
   controllers_.push_back(std::make_unique<SimController>(&world_, 0, [this] { ControllerDied(0); }));
@@ -217,6 +220,7 @@ void Cluster::Calm() {
     one->strand().EndStall();
     one->strand().DieInEffect(0);
   }
+  KillController();
 }
 
 }  // namespace evenkeel::sim

@@ -48,7 +48,8 @@ class Cluster {
   // safe, and get nowhere.
   bool IsWhole(int group);
 
-  // No more faults: everybody lives, hears each other and has the time it needs.
+  // No more faults: everybody lives, hears each other and has the time it needs. A last new controller takes over,
+  // which moves nothing by itself.
   void Calm();
 
  private:

@@ -13,10 +13,11 @@
 
 namespace evenkeel::sim {
 
-controller::CoordinatorSettings SettingsOf(const Options& options, uint32_t stored_term) {
+controller::CoordinatorSettings SettingsOf(const Options& options, uint32_t stored_term, bool calm) {
   controller::CoordinatorSettings settings;
   settings.stored_term = stored_term;
   controller::GroupSettings& group = settings.defaults;
+  group.shares_enabled = group.placement_enabled = !calm;
   group.shares_interval = options.shares_interval;
   group.window = std::max(options.report_interval, absl::Milliseconds(200));
   group.num_windows_kept = 100;
@@ -45,7 +46,8 @@ SimController::SimController(World* world, int idx, std::function<void()> on_dea
 void SimController::Start() {
   ++process_;
   world_->trace.Add("controller starts: stored term", where(), world_->stored_term);
-  strand_.Start(std::make_unique<controller::Coordinator>(SettingsOf(world_->options, world_->stored_term)));
+  strand_.Start(
+      std::make_unique<controller::Coordinator>(SettingsOf(world_->options, world_->stored_term, world_->calm)));
   strand_.Post(controller::Tick{});
 }
 

@@ -20,7 +20,8 @@
 
 namespace evenkeel::sim {
 
-controller::CoordinatorSettings SettingsOf(const Options& options, uint32_t stored_term);
+// In calm the loops are off: what moves then was ordered.
+controller::CoordinatorSettings SettingsOf(const Options& options, uint32_t stored_term, bool calm);
 
 class SimController {
  public:

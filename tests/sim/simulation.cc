@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/simulation.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -13,6 +14,12 @@ namespace evenkeel::sim {
 namespace {
 
 constexpr absl::Duration kRestCheckInterval = absl::Milliseconds(100);
+
+// Where slots are condemned there may be none left to move through; such layers stay as they are (rule 27).
+bool HasRoom(const controller::GroupStatus& status) {
+  return std::all_of(status.layers.begin(), status.layers.end(),
+                     [](const controller::LayerStatus& layer) { return layer.free_redundancy > 0; });
+}
 
 }  // namespace
 
@@ -132,7 +139,7 @@ std::string Simulation::NotAtRest(int group, const controller::Coordinator& coor
     }
     if (member.quiesced_epoch != status->epoch) return absl::StrCat("rank ", r, " has not quiesced");
   }
-  if (!status->static_reason.empty()) return "";
+  if (!status->static_reason.empty() || !HasRoom(*status)) return "";
   const auto operation = coordinator.GetOperation(final_operations_[static_cast<size_t>(group)]);
   if (!operation.ok()) return "the last rearrangement is not known";
   using State = controller::OperationState;
@@ -160,7 +167,7 @@ std::string Simulation::SlotsDiffer(int group, const controller::Coordinator& co
       const controller::SlotStatus& believed = layer.slots[slot.idx()];
       const std::string where = absl::StrCat("slot ", s, " of layer ", layer.layer.value());
       if (record.state == SlotState::kWriting) return absl::StrCat(where, " is left in writing");
-      if (region.rotten[region.At(layer.layer, slot)] && record.state == SlotState::kVerified) {
+      if (region.rotten[region.At(layer.layer, slot)] && believed.use == controller::SlotUse::kLive) {
         return absl::StrCat(where, " is damaged and nobody noticed");
       }
       const bool holds = believed.use == controller::SlotUse::kLive || believed.use == controller::SlotUse::kVerified ||
