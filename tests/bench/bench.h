@@ -3,11 +3,13 @@
 // Bench: times two ways of doing the same work in one run and prints both with their ratio.
 //
 // Samples are taken in turn, one of each, so that whatever else the machine does meets both alike. A figure
-// is the time of one batch; the batch is stated by the caller.
+// is the CPU time that the calling thread takes for one batch, as others use the machine too; the batch is stated
+// by the caller and runs on that thread alone.
 #pragma once
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -20,10 +22,16 @@ struct Timing {
   double p99_us = 0;
 };
 
+inline double CpuMicroseconds() {
+  timespec now = {};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
+}
+
 inline double MicrosecondsOf(const std::function<void()>& batch) {
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = CpuMicroseconds();
   batch();
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+  return CpuMicroseconds() - begin;
 }
 
 inline Timing Summarise(std::vector<double> samples) {
@@ -52,7 +60,8 @@ inline void Compare(const Comparison& what, const std::function<void()>& ours, c
   const size_t num_reference = reference_samples.size();
   const Timing mine = Summarise(our_samples), theirs = Summarise(reference_samples);
   std::printf("input      %s\nbatch      %s\n", what.input.c_str(), what.batch.c_str());
-  std::printf("ours       %d samples: median %.1f us, p99 %.1f us", what.num_samples, mine.median_us, mine.p99_us);
+  std::printf("ours       %d samples: median %.1f us, p99 %.1f us of CPU time", what.num_samples, mine.median_us,
+              mine.p99_us);
   if (what.goal_us > 0) std::printf(" (goal %.0f us)", what.goal_us);
   std::printf("\nreference  %zu samples: median %.1f us, p99 %.1f us (%s)\n", num_reference, theirs.median_us,
               theirs.p99_us, reference_name.c_str());
