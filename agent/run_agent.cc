@@ -72,8 +72,9 @@ absl::Status Attend(const AgentOptions& options, const std::string& path,
   daemon_options.seed = MixBits(member.incarnation ^ static_cast<uint64_t>(options.rank));
   EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<Daemon> daemon,
                             Daemon::Start(std::move(daemon_options), std::move(region), std::move(transports)));
-  while (!daemon->WaitOver(absl::ZeroDuration())) {
-    if (stop_within(kLookAgain / 2)) return absl::CancelledError("told to end");
+  // An engine's end is seen at once: its memory is to be given back (protocol, rule 20).
+  while (!daemon->WaitOver(kLookAgain / 2)) {
+    if (stop_within(absl::ZeroDuration())) return absl::CancelledError("told to end");
   }
   return daemon->outcome();
 }
