@@ -4,6 +4,7 @@
 #include "agent/local_transport.h"
 
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
@@ -58,8 +59,7 @@ TEST_CASE("a copy that waits for its turn ends with the source's engine", "[tran
                      })
               .ok());
   const absl::Time begun_by = runtime::MonotonicNow() + absl::Seconds(20);
-  while (throttle->NextBegin() == absl::InfinitePast() && runtime::MonotonicNow() < begun_by)
-    absl::SleepFor(absl::Milliseconds(1));
+  while (throttle->NextBegin() == absl::InfinitePast() && runtime::MonotonicNow() < begun_by) std::this_thread::yield();
   REQUIRE(throttle->NextBegin() > runtime::MonotonicNow() + absl::Seconds(100));
   source.reset();
 
