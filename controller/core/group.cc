@@ -137,7 +137,9 @@ void Group::OnDetach(SessionId session, absl::Time now, Effects& effects) {
 absl::Status Group::OnMessage(SessionId session, RankId rank, const AgentMessage& message, absl::Time now,
                               Effects& effects) {
   MemberRecord& member = state_->members.at(rank);
-  if (member.session != session || state_->term == 0) return absl::OkStatus();
+  if (member.session != session) return absl::OkStatus();
+  // While a term is not taken only what changes the inventory counts; all else is told again after Welcome.
+  if (state_->term == 0 && !std::holds_alternative<SlotLost>(message)) return absl::OkStatus();
   return std::visit([&](const auto& body) { return On(member, body, now, effects); }, message);
 }
 

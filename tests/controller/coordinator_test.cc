@@ -196,6 +196,22 @@ TEST_CASE("a live slot that lost its content leaves the maps at once", "[coordin
   CHECK_FALSE(cluster.notes.empty());
 }
 
+TEST_CASE("content that is lost while the controller still listens is in none of its maps", "[coordinator]") {
+  Cluster cluster(Basic());
+  cluster.AttachAll();
+  REQUIRE(cluster.coordinator->listening());
+  const algos::Replicas replicas = algos::Invert(algos::DefaultPlacement(cluster.options.shape), 8);
+  const SlotIdx slot = replicas.slots_of(ExpertId(0))[0];
+  const int rank = cluster.options.shape.RankOf(slot).value();
+  cluster.agents[static_cast<size_t>(rank)].slots[static_cast<size_t>(cluster.options.shape.LocalSlot(slot))] =
+      SlotRecord();
+  cluster.Send(rank, SlotLost{LayerId(0), slot, 0});
+  cluster.Run(absl::Seconds(1));
+  const GroupMaps maps = *cluster.coordinator->GetMaps(kGroup);
+  REQUIRE(maps.epoch == Epoch{1, 1});
+  CHECK(maps.layers[0].placement.expert_of_slot[slot.idx()] == kNoExpert);
+}
+
 TEST_CASE("refused maps are sent again in full", "[coordinator]") {
   Cluster cluster(Basic());
   Start(cluster);
