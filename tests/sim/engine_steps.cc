@@ -156,7 +156,9 @@ void EngineModel::Finish(uint32_t token_idx) {
   if (Deferred(token.target, [this, token_idx] { Finish(token_idx); })) return;
   if (!step.aborted) {
     world_.maps->Compute(*region, token.layer, token.slot, token.expert, "end");
-    if (region->info().count_place == CountPlace::kAfterDispatch) {
+    // What a damaged slot computes after its agent has freed it counts for nobody: a later agent cannot tell for whom.
+    const bool freed = !region->slots[region->At(token.layer, token.slot)].expert.valid();
+    if (region->info().count_place == CountPlace::kAfterDispatch && !freed) {
       region->tokens_of_slot[region->At(token.layer, token.slot)] += token.weight;
       world_.load->Computed(*region, token.layer, token.expert, token.weight);
     }

@@ -13,7 +13,7 @@
 namespace evenkeel::sim {
 namespace {
 
-constexpr uint64_t kSeedsMax = 60;
+constexpr uint64_t kSeedsMax = 200;
 
 TEST_CASE("a run without one of the rules is caught, and with it is not", "[sim][mutants]") {
   const uint32_t number = GENERATE(range(1u, kNumMutants));

@@ -130,6 +130,7 @@ Options ProvokedBy(Options options) {
     case Mutant::kWritingNotStored:
     case Mutant::kStaleInventory:
     case Mutant::kLateWriteNotAwaited:
+      faults.interval = absl::Milliseconds(400);
       faults.kill_agent = faults.kill_agent_in_effect = 8;
       faults.transfer_fails = 0;
       options.transfer_mean = absl::Milliseconds(150);

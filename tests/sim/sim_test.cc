@@ -10,8 +10,8 @@
 namespace evenkeel::sim {
 namespace {
 
-// Sized to about a minute, optimised, on one core.
-constexpr uint64_t kNumSeeds = 300;
+// Half a minute, optimised, on one core.
+constexpr uint64_t kNumSeeds = 1500;
 
 TEST_CASE("a group without faults is rearranged and comes to rest", "[sim]") {
   const uint64_t seed = GENERATE(range<uint64_t>(1, 6));
