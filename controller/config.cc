@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/config.h"
 
+#include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/text_format.h>
 #include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/type_resolver_util.h>
 
 #include <fstream>
 #include <map>
+#include <memory>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -128,6 +132,30 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
   return SettingsOf(config);
 }
 
+namespace {
+
+// Protobuf's JSON with its maps in the order of their keys, so that equal settings read alike.
+std::string ToStableJson(const google::protobuf::Message& message) {
+  std::string bytes, json;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    message.SerializeToCodedStream(&coded);
+  }
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  const std::unique_ptr<google::protobuf::util::TypeResolver> types(
+      google::protobuf::util::NewTypeResolverForDescriptorPool("evenkeel",
+                                                               google::protobuf::DescriptorPool::generated_pool()));
+  // Only fails for malformed well-known types, of which there are none.
+  (void)google::protobuf::util::BinaryToJsonString(types.get(), "evenkeel/" + message.GetTypeName(), bytes, &json,
+                                                   options);
+  return json;
+}
+
+}  // namespace
+
 std::string EffectiveConfig(const ControllerSettings& settings) {
   v1::ControllerConfig config;
   config.set_listen(settings.listen);
@@ -141,12 +169,7 @@ std::string EffectiveConfig(const ControllerSettings& settings) {
   config.set_num_operations_kept(static_cast<uint32_t>(core.num_operations_kept));
   WriteGroup(core.defaults, config.mutable_defaults());
   for (const auto& [name, group] : core.groups) WriteGroup(group, &(*config.mutable_groups())[name]);
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  // Only fails for malformed well-known types, of which there are none.
-  (void)google::protobuf::util::MessageToJsonString(config, &json, options);
-  return json;
+  return ToStableJson(config);
 }
 
 }  // namespace evenkeel::controller
