@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the mutants' agents change in the messages they pass on.
-#include <array>
 #include <variant>
 
 #include "agent/core/map_update.h"
