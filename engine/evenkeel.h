@@ -10,7 +10,7 @@
  * Threads:   create, add_tensor, ready, destroy: one thread. Step calls: one thread per lane at a time; lanes are
  *            independent. serve_* and count: any thread, each with its own lane of counters (see evenkeel_count).
  * Memory:    all of it is taken by create and alloc_weights; no later call allocates.
- * Waiting:   no call waits for a lock or another process. evenkeel_suspend alone may wait.
+ * Waiting:   no call waits for a lock or another process.
  * Errors:    calls return 0 or a negative evenkeel_status; where they take an evenkeel_error, its text says what was
  *            being done, with which values. The library logs nothing and keeps no global state.
  * Needs:     libc and libstdc++.
