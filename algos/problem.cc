@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "algos/problem.h"
 
+#include <cmath>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -68,6 +69,51 @@ absl::Status ValidateLayers(const Problem& problem) {
   return absl::OkStatus();
 }
 
+absl::Status ValidatePins(const Problem& problem) {
+  for (const Pin& pin : problem.pins) {
+    if (!pin.layer.valid() || pin.layer.value() >= problem.num_layers || !pin.expert.valid() ||
+        pin.expert.value() >= problem.shape.num_experts || !pin.rank.valid() ||
+        pin.rank.value() >= problem.shape.num_ranks) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("problem: pins: layer ", pin.layer.value(), " expert ", pin.expert.value(), " on rank ",
+                       pin.rank.value(), "; the group has ", problem.num_layers, " layers, ", problem.shape.num_experts,
+                       " experts, ", problem.shape.num_ranks, " ranks"));
+    }
+    if (!problem.IsLive(pin.rank)) {
+      return absl::InvalidArgumentError(absl::StrCat("problem: pins: layer ", pin.layer.value(), " expert ",
+                                                     pin.expert.value(), " on rank ", pin.rank.value(),
+                                                     ", which is dead"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateCosts(const Problem& problem) {
+  if (problem.moves_max.has_value() && *problem.moves_max < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("problem: moves_max is ", *problem.moves_max));
+  }
+  if (problem.moves_max.has_value() && problem.current.empty()) {
+    return absl::InvalidArgumentError("problem: moves_max: moves are counted against `current`, which is empty");
+  }
+  if (!problem.capacities.empty() && problem.capacities.size() != static_cast<size_t>(problem.shape.num_ranks)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("problem: capacities: ", problem.capacities.size(), " for ", problem.shape.num_ranks, " ranks"));
+  }
+  for (size_t rank = 0; rank < problem.capacities.size(); ++rank) {
+    const double capacity = problem.capacities[rank];
+    if (!(capacity > 0 && std::isfinite(capacity))) {
+      return absl::InvalidArgumentError(absl::StrCat("problem: capacities: rank ", rank, " has ", capacity));
+    }
+  }
+  const RankCost& cost = problem.cost;
+  if (!(cost.per_expert >= 0 && cost.per_token >= 0 && std::isfinite(cost.per_expert + cost.per_token) &&
+        cost.per_expert + cost.per_token > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("problem: cost: ", cost.per_expert, " per expert, ", cost.per_token, " per token"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int Problem::num_live_ranks() const {
@@ -100,6 +146,8 @@ absl::Status Validate(const Problem& problem) {
     return absl::InvalidArgumentError(absl::StrCat("problem: dead_ranks: the living ranks have ", room, " slots for ",
                                                    problem.shape.num_experts, " experts"));
   }
+  EVENKEEL_RETURN_IF_ERROR(ValidatePins(problem));
+  EVENKEEL_RETURN_IF_ERROR(ValidateCosts(problem));
   return ValidateLayers(problem);
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -31,6 +32,24 @@ struct Load {
   friend bool operator==(const Load&, const Load&) = default;
 };
 
+// `rank` is to hold a replica of `expert`, whatever the load.
+struct Pin {
+  LayerId layer;
+  ExpertId expert;
+  RankId rank;
+
+  friend bool operator==(const Pin&, const Pin&) = default;
+};
+
+// What a rank's work costs: per_expert x experts that get tokens there + per_token x tokens. Decoding reads the
+// weights of every expert in use, so it is costed by experts too; by default tokens alone count.
+struct RankCost {
+  double per_expert = 0;  // finite, not negative, not both 0
+  double per_token = 1;
+
+  friend bool operator==(const RankCost&, const RankCost&) = default;
+};
+
 struct Problem {
   Shape shape;
   int num_layers = 0;
@@ -40,6 +59,10 @@ struct Problem {
   std::vector<Placement> current = {};  // [num_layers], or empty: no placement yet; experts may be missing
   std::vector<bool> dead_ranks = {};    // [num_ranks], or empty: all live
   std::vector<LayerId> layers = {};     // those to plan, ascending; empty: all. Others keep `current`.
+  std::vector<Pin> pins = {};
+  std::optional<int> moves_max = {};    // of each planned layer, against `current`; none: no limit
+  std::vector<double> capacities = {};  // [num_ranks] relative speeds, > 0, or empty: all equal
+  RankCost cost = {};
 
   bool IsLive(RankId rank) const { return dead_ranks.empty() || !dead_ranks[rank.idx()]; }
   int num_live_ranks() const;

@@ -13,7 +13,7 @@
 #include "absl/strings/str_join.h"
 
 #include "algos/base/status_macros.h"
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 #include "controller/convert_operation.h"
 #include "runtime/clock.h"
 

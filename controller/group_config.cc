@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/config.pb.h"
 

@@ -4,18 +4,9 @@
 #include <memory>
 #include <utility>
 
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 
 namespace evenkeel::controller {
-namespace {
-
-absl::StatusOr<std::vector<algos::Placement>> Run(const ComputePlan& plan) {
-  const absl::StatusOr<algos::Policy> policy = algos::FindPolicy(plan.policy);
-  if (!policy.ok()) return policy.status();
-  return (*policy)(*plan.problem);
-}
-
-}  // namespace
 
 Planner::Planner() : strand_({.name = "planner", .queue_capacity = kPlansMax}) {}
 
@@ -29,7 +20,7 @@ void Planner::Compute(ComputePlan plan, Done done) {
       (*shared_done)({plan.plan_id, absl::UnavailableError("compute a plan: the controller ends")});
       return;
     }
-    (*shared_done)({plan.plan_id, Run(plan)});
+    (*shared_done)({plan.plan_id, algos::PlanBy(plan.policy, *plan.problem, plan.config)});
   });
   if (!posted.ok()) (*shared_done)({plan_id, posted});
 }

@@ -81,7 +81,7 @@ struct RearrangeRequested {
 };
 struct PlanComputed {
   uint64_t plan_id = 0;
-  absl::StatusOr<std::vector<algos::Placement>> placements;
+  absl::StatusOr<std::vector<algos::LayerPlan>> plans;  // [num_layers]
 };
 // Time passed; given when NextWakeup was reached.
 struct Tick {};
@@ -102,6 +102,7 @@ struct ComputePlan {
   uint64_t plan_id = 0;
   std::string policy;
   std::shared_ptr<const algos::Problem> problem;
+  algos::PolicyConfig config = {};
 };
 // The operation began or changed; watchers are told, the store keeps it.
 struct PersistOperation {

@@ -45,7 +45,7 @@ double TokensPerSecond(std::span<const uint64_t> tokens, size_t num_episodes, ab
 
 }  // namespace
 
-std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vector<algos::Placement>& planned,
+std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vector<algos::LayerPlan>& planned,
                                   const GroupInfo& info, const GroupSettings& settings, const SlotTable& slots,
                                   FastLoop& fast_loop, PriceRules rules) {
   const algos::TriggerOptions options{.min_gain = settings.placement_min_gain,
@@ -56,7 +56,7 @@ std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vect
   for (LayerId layer : algos::PlannedLayers(problem)) {
     LayerVerdict verdict;
     verdict.layer = layer;
-    verdict.target = WithoutCondemned(planned[layer.idx()], layer, slots);
+    verdict.target = WithoutCondemned(planned[layer.idx()].placement, layer, slots);
     const algos::Placement& current = problem.current[layer.idx()];
     const auto tokens = load.layer(layer);
     verdict.num_moves = algos::CountMoves(problem.shape, current, verdict.target);

@@ -10,6 +10,7 @@
 
 #include "algos/base/ids.h"
 #include "algos/placement.h"
+#include "algos/policy.h"
 #include "algos/problem.h"
 #include "controller/core/event.h"
 #include "controller/core/fast_loop.h"
@@ -31,8 +32,8 @@ struct PriceRules {
   bool force = false;  // an operator asked: act wherever anything moves
 };
 
-// One verdict for each layer that was planned, ascending. Requires: one valid placement for each layer.
-std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vector<algos::Placement>& planned,
+// One verdict for each layer that was planned, ascending. Requires: one valid plan for each layer.
+std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vector<algos::LayerPlan>& planned,
                                   const GroupInfo& info, const GroupSettings& settings, const SlotTable& slots,
                                   FastLoop& fast_loop, PriceRules rules);
 

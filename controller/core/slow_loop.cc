@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 #include "algos/problem.h"
 #include "controller/core/pricing.h"
 
@@ -125,13 +125,12 @@ void FailPlan(Planning planning, const PendingPlan& plan, std::string why, absl:
 
 // The layers that were not to be planned are as they were, dead experts included.
 absl::Status CheckPlan(const GroupState& group, const algos::Problem& problem, const PlanComputed& plan) {
-  if (!plan.placements.ok()) return plan.placements.status();
-  if (plan.placements->size() != static_cast<size_t>(group.info.num_layers)) {
-    return absl::InternalError(
-        absl::StrCat("plan of ", plan.placements->size(), " layers for ", group.info.num_layers));
+  if (!plan.plans.ok()) return plan.plans.status();
+  if (plan.plans->size() != static_cast<size_t>(group.info.num_layers)) {
+    return absl::InternalError(absl::StrCat("plan of ", plan.plans->size(), " layers for ", group.info.num_layers));
   }
   for (LayerId layer : algos::PlannedLayers(problem)) {
-    const algos::Placement& placement = (*plan.placements)[layer.idx()];
+    const algos::Placement& placement = (*plan.plans)[layer.idx()].placement;
     if (const absl::Status status = algos::Validate(placement, group.info.shape); !status.ok()) return status;
   }
   return absl::OkStatus();
@@ -209,8 +208,8 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
     FailPlan(planning, plan, std::string(status.message()), now, effects);
     return true;
   }
-  std::vector<LayerVerdict> verdicts = PriceOf(*plan.problem, *computed.placements, group.info, group.settings,
-                                               group.slots, group.fast_loop, {.force = plan.cause == Cause::kOperator});
+  std::vector<LayerVerdict> verdicts = PriceOf(*plan.problem, *computed.plans, group.info, group.settings, group.slots,
+                                               group.fast_loop, {.force = plan.cause == Cause::kOperator});
   const bool any = std::ranges::any_of(verdicts, &LayerVerdict::act);
   planning.operations.Update(
       plan.operation_id, now,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/assignment.h"
+#include "algos/policies/assignment.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/deepseek.h"
+#include "algos/policies/deepseek.h"
 
 #include <catch2/catch.hpp>
 

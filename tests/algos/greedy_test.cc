@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/greedy.h"
+#include "algos/policies/greedy.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>

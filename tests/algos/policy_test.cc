@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <limits>
 
 #include "algos/problem.h"
@@ -25,7 +26,7 @@ TEST_CASE("policies are found by name, and listed in order", "[policy]") {
     CHECK_FALSE(policies[i].summary.empty());
     const auto found = FindPolicy(policies[i].name);
     REQUIRE(found.ok());
-    CHECK(*found == policies[i].policy);
+    CHECK(found->plan == policies[i].plan);
   }
   CHECK(FindPolicy("greedy").ok());
   CHECK(FindPolicy("deepseek").ok());
@@ -38,13 +39,32 @@ TEST_CASE("every policy answers a sound problem and refuses an unsound one", "[p
   for (const NamedPolicy& policy : AllPolicies()) {
     CAPTURE(std::string(policy.name));
     Problem problem = SmallProblem();
-    const auto placements = policy.policy(problem);
-    REQUIRE(placements.ok());
-    REQUIRE(placements->size() == 2);
-    for (const Placement& placement : *placements) CHECK(Validate(placement, problem.shape).ok());
+    const auto plans = policy.plan(problem, {});
+    REQUIRE(plans.ok());
+    REQUIRE(plans->size() == 2);
+    for (const LayerPlan& plan : *plans) {
+      CHECK(Validate(plan.placement, problem.shape).ok());
+      const size_t num_replicas = Invert(plan.placement, problem.shape.num_experts).slots.size();
+      CHECK((plan.shares.empty() || plan.shares.size() == num_replicas));
+    }
+    CHECK(*PlanBy(policy.name, problem) == *plans);
+    const auto unknown = policy.plan(problem, {.options = {{"magic", 1}}});
+    CHECK(unknown.status().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(unknown.status().message().find("'magic'") != absl::string_view::npos);
     problem.episodes.clear();
-    CHECK(policy.policy(problem).status().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(policy.plan(problem, {}).status().code() == absl::StatusCode::kInvalidArgument);
   }
+}
+
+TEST_CASE("options are read in order, with defaults, and checked by name and bounds", "[policy]") {
+  static constexpr PolicyOption kOptions[] = {{"depth", 2, 1, 8, ""}, {"share", 0.5, 0, 1, ""}};
+  CHECK(*ReadOptions("demo", kOptions, {}) == std::vector<double>{2, 0.5});
+  CHECK(*ReadOptions("demo", kOptions, {.options = {{"share", 1}}}) == std::vector<double>{2, 1});
+  CHECK(ReadOptions("demo", kOptions, {.options = {{"share", 1.5}}}).status().message() ==
+        "policy demo: option share is 1.5; it goes from 0 to 1");
+  CHECK(ReadOptions("demo", kOptions, {.options = {{"depht", 1}}}).status().message() ==
+        "policy demo: no option 'depht'; it has depth, share");
+  CHECK_FALSE(ReadOptions("demo", kOptions, {.options = {{"depth", std::nan("")}}}).ok());
 }
 
 TEST_CASE("each field of a problem is checked by name", "[problem]") {
@@ -87,6 +107,22 @@ TEST_CASE("each field of a problem is checked by name", "[problem]") {
   problem = SmallProblem();
   problem.shape.slots_per_rank = 1;
   CHECK_FALSE(Validate(problem).ok());
+  problem = SmallProblem();
+  problem.pins = {{LayerId(1), ExpertId(3), RankId(2)}};
+  CHECK(MessageOf(problem) == "problem: pins: layer 1 expert 3 on rank 2; the group has 2 layers, 4 experts, 2 ranks");
+  problem = SmallProblem();
+  problem.moves_max = 3;
+  CHECK(MessageOf(problem) == "problem: moves_max: moves are counted against `current`, which is empty");
+  problem.moves_max = -1;
+  CHECK(MessageOf(problem) == "problem: moves_max is -1");
+  problem = SmallProblem();
+  problem.capacities = {1};
+  CHECK(MessageOf(problem) == "problem: capacities: 1 for 2 ranks");
+  problem.capacities = {1, 0};
+  CHECK(MessageOf(problem) == "problem: capacities: rank 1 has 0");
+  problem = SmallProblem();
+  problem.cost = {.per_expert = 0, .per_token = 0};
+  CHECK(MessageOf(problem) == "problem: cost: 0 per expert, 0 per token");
 }
 
 TEST_CASE("episodes add up, and stay at the largest value where they would overflow", "[problem]") {

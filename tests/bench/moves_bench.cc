@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "algos/base/ids.h"
-#include "algos/deepseek.h"
 #include "algos/moves.h"
 #include "algos/placement.h"
+#include "algos/policies/deepseek.h"
 #include "algos/problem.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/planning_input.h"

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "algos/deepseek.h"
-#include "algos/greedy.h"
 #include "algos/imbalance.h"
+#include "algos/policies/deepseek.h"
+#include "algos/policies/greedy.h"
 #include "cli/npy.h"
 #include "tests/algos/planning_reference.h"
 #include "tests/bench/bench.h"

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "algos/base/ids.h"
-#include "algos/deepseek.h"
 #include "algos/layer_map.h"
 #include "algos/placement.h"
+#include "algos/policies/deepseek.h"
 #include "algos/problem.h"
 #include "algos/shares.h"
 #include "tests/bench/bench.h"

@@ -40,7 +40,7 @@ TEST_CASE("rearrangements to arbitrary placements arrive, whatever fails on the 
       agent.num_moves_to_fail = static_cast<int>(rng.Below(3));
       agent.num_moves_to_corrupt = static_cast<int>(rng.Below(2));
     }
-    cluster.Deliver(PlanComputed{cluster.plans.front().plan_id, target});
+    cluster.Deliver(PlanComputed{cluster.plans.front().plan_id, algos::WithEvenShares(target)});
     cluster.plans.clear();
     for (int step = 0; step < 6; ++step) {
       const int rank = static_cast<int>(rng.Below(4));

@@ -8,7 +8,7 @@
 #include "catch2/catch.hpp"
 
 #include "algos/base/hash.h"
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 
 namespace evenkeel::controller {
 
@@ -191,9 +191,9 @@ void Cluster::Take(const Effect& effect) {
   } else if (const auto* plan = std::get_if<ComputePlan>(&effect)) {
     plans.push_back(*plan);
     if (hold_plans) return;
-    const auto policy = algos::FindPolicy(plan->policy);
-    REQUIRE(policy.ok());
-    inbox_.push_back(PlanComputed{plan->plan_id, (*policy)(*plan->problem)});
+    auto computed = algos::PlanBy(plan->policy, *plan->problem, plan->config);
+    REQUIRE(computed.ok());
+    inbox_.push_back(PlanComputed{plan->plan_id, std::move(computed)});
     plans.pop_back();
   } else if (const auto* operation = std::get_if<PersistOperation>(&effect)) {
     persisted.push_back(operation->operation);

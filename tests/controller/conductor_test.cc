@@ -182,10 +182,10 @@ TEST_CASE("a plan comes back with its id, an unknown policy as an error", "[plan
   done.WaitForNotification();
   REQUIRE(plans.size() == 2);
   CHECK(plans[0].plan_id == 4);
-  REQUIRE(plans[0].placements.ok());
-  CHECK(algos::Validate(plans[0].placements->at(0), SmallProblem()->shape).ok());
+  REQUIRE(plans[0].plans.ok());
+  CHECK(algos::Validate(plans[0].plans->at(0).placement, SmallProblem()->shape).ok());
   CHECK(plans[1].plan_id == 5);
-  CHECK_FALSE(plans[1].placements.ok());
+  CHECK_FALSE(plans[1].plans.ok());
 }
 
 TEST_CASE("after its end a planner still answers, with an error", "[planner]") {
@@ -196,7 +196,7 @@ TEST_CASE("after its end a planner still answers, with an error", "[planner]") {
   planner.Compute({.plan_id = 4, .policy = "greedy", .problem = SmallProblem()},
                   [&](PlanComputed plan) { plans.push_back(std::move(plan)); });
   REQUIRE(plans.size() == 1);
-  CHECK(plans[0].placements.status().code() == absl::StatusCode::kUnavailable);
+  CHECK(plans[0].plans.status().code() == absl::StatusCode::kUnavailable);
 }
 
 }  // namespace

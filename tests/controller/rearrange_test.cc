@@ -164,7 +164,7 @@ TEST_CASE("a plan that was overtaken is dropped", "[coordinator]") {
   REQUIRE(cluster.plans.size() == 2);
   std::vector<algos::Placement> target(2, algos::DefaultPlacement(options.shape));
   std::reverse(target[0].expert_of_slot.begin(), target[0].expert_of_slot.end());
-  cluster.Deliver(PlanComputed{old.plan_id, target});
+  cluster.Deliver(PlanComputed{old.plan_id, algos::WithEvenShares(target)});
   CHECK(cluster.orders.empty());
   CHECK(cluster.Status().running_operation.empty());
 }

@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
-#include "algos/policy.h"
+#include "algos/policies/registry.h"
 
 namespace evenkeel::sim {
 
@@ -92,13 +92,11 @@ void SimController::Do(const controller::CloseSession& effect) {
 }
 
 void SimController::Do(const controller::ComputePlan& effect) {
-  const absl::StatusOr<algos::Policy> policy = algos::FindPolicy(effect.policy);
-  const absl::StatusOr<std::vector<algos::Placement>> placements =
-      policy.ok() ? (*policy)(*effect.problem) : policy.status();
+  const auto plans = algos::PlanBy(effect.policy, *effect.problem, effect.config);
   const uint64_t process = process_;
   const absl::Duration late = absl::Milliseconds(200) * world_->rng.Uniform();
-  world_->queue.After(late, [this, process, plan_id = effect.plan_id, placements] {
-    if (process == process_) strand_.Post(controller::PlanComputed{plan_id, placements});
+  world_->queue.After(late, [this, process, plan_id = effect.plan_id, plans] {
+    if (process == process_) strand_.Post(controller::PlanComputed{plan_id, plans});
   });
 }
 

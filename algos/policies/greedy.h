@@ -23,10 +23,14 @@
 #include "absl/status/statusor.h"
 
 #include "algos/placement.h"
+#include "algos/policy.h"
 #include "algos/problem.h"
 
 namespace evenkeel::algos {
 
 absl::StatusOr<std::vector<Placement>> PlanGreedy(const Problem& problem);
+
+// The same, as listed by the registry: split evenly; no options.
+absl::StatusOr<std::vector<LayerPlan>> GreedyPolicy(const Problem& problem, const PolicyConfig& config);
 
 }  // namespace evenkeel::algos

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "algos/base/ids.h"
-#include "algos/ordering.h"
+#include "algos/policies/ordering.h"
 
 namespace evenkeel::algos {
 

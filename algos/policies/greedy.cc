@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/greedy.h"
+#include "algos/policies/greedy.h"
 
 #include <algorithm>
 #include <span>
@@ -9,8 +9,8 @@
 
 #include "algos/base/ids.h"
 #include "algos/base/status_macros.h"
-#include "algos/distinct_packer.h"
-#include "algos/relabel.h"
+#include "algos/policies/distinct_packer.h"
+#include "algos/policies/relabel.h"
 
 namespace evenkeel::algos {
 
@@ -165,6 +165,13 @@ absl::StatusOr<std::vector<Placement>> PlanGreedy(const Problem& problem) {
   placements.resize(static_cast<size_t>(problem.num_layers));
   for (LayerId layer : PlannedLayers(problem)) placements[layer.idx()] = planner.Plan(layer);
   return placements;
+}
+
+absl::StatusOr<std::vector<LayerPlan>> GreedyPolicy(const Problem& problem, const PolicyConfig& config) {
+  EVENKEEL_RETURN_IF_ERROR(ReadOptions("greedy", {}, config).status());
+  absl::StatusOr<std::vector<Placement>> placements = PlanGreedy(problem);
+  if (!placements.ok()) return placements.status();
+  return WithEvenShares(*std::move(placements));
 }
 
 }  // namespace evenkeel::algos

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/deepseek.h"
+#include "algos/policies/deepseek.h"
 
 #include <algorithm>
 #include <bit>
@@ -10,7 +10,7 @@
 
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
-#include "algos/ordering.h"
+#include "algos/policies/ordering.h"
 
 namespace evenkeel::algos {
 
@@ -215,6 +215,13 @@ absl::StatusOr<std::vector<Placement>> PlanDeepseek(const Problem& problem) {
     for (int32_t expert : planner.expert_of_slot()) experts.push_back(ExpertId(expert));
   }
   return placements;
+}
+
+absl::StatusOr<std::vector<LayerPlan>> DeepseekPolicy(const Problem& problem, const PolicyConfig& config) {
+  EVENKEEL_RETURN_IF_ERROR(ReadOptions("deepseek", {}, config).status());
+  absl::StatusOr<std::vector<Placement>> placements = PlanDeepseek(problem);
+  if (!placements.ok()) return placements.status();
+  return WithEvenShares(*std::move(placements));
 }
 
 }  // namespace evenkeel::algos

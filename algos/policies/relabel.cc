@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/relabel.h"
+#include "algos/policies/relabel.h"
 
 #include <algorithm>
 #include <span>

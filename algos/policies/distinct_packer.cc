@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/distinct_packer.h"
+#include "algos/policies/distinct_packer.h"
 
 #include <algorithm>
 #include <limits>

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 
 #include "algos/placement.h"
+#include "algos/policy.h"
 #include "algos/problem.h"
 
 namespace evenkeel::algos {
@@ -42,5 +43,8 @@ absl::StatusOr<DeepseekMaps> RebalanceExperts(const Load& load, const DeepseekOp
 
 // The policy `deepseek`: the placements alone, planned on the sum of all episodes.
 absl::StatusOr<std::vector<Placement>> PlanDeepseek(const Problem& problem);
+
+// The same, as listed by the registry: split evenly; no options.
+absl::StatusOr<std::vector<LayerPlan>> DeepseekPolicy(const Problem& problem, const PolicyConfig& config);
 
 }  // namespace evenkeel::algos

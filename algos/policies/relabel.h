@@ -13,9 +13,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "algos/assignment.h"
 #include "algos/base/ids.h"
 #include "algos/placement.h"
+#include "algos/policies/assignment.h"
 
 namespace evenkeel::algos {
 

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Registry: every policy, by name.
+//
+// Errors:    kNotFound with the list of names where there is none of this name.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "algos/policy.h"
+
+namespace evenkeel::algos {
+
+// Ascending by name.
+std::span<const NamedPolicy> AllPolicies();
+
+absl::StatusOr<NamedPolicy> FindPolicy(std::string_view name);
+
+// Plans by the policy of this name.
+absl::StatusOr<std::vector<LayerPlan>> PlanBy(std::string_view name, const Problem& problem,
+                                              const PolicyConfig& config = {});
+
+}  // namespace evenkeel::algos
