@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 
@@ -27,6 +26,7 @@
 #include "engine/reference/exchange_server.h"
 #include "engine/reference/expert.h"
 #include "engine/reference/failure.h"
+#include "engine/reference/meeting.h"
 #include "engine/reference/model.h"
 #include "engine/reference/parallel_experts.h"
 #include "engine/reference/peer_service.h"
@@ -94,7 +94,7 @@ class Engine {
   absl::Status MakeRegion(const Safetensors& file);
   void MakeLane(int index);
   void StartService();
-  absl::Status MeetPeers();
+  absl::Status Meet();
   absl::Status AwaitFirstMap();
   void RunService();
   void AwaitEnd();
@@ -251,26 +251,17 @@ void Engine::StartService() {
 }
 
 // Until every peer has greeted, or one that has left the default placement shows that the group is under way.
-absl::Status Engine::MeetPeers() {
-  ExchangeClient& client = *lanes_.front()->client;
-  const absl::Time deadline = absl::Now() + options_.startup_deadline;
-  for (;;) {
-    const absl::Time now = absl::Now();
-    const std::vector<int> missing = client.Greet(now);
-    for (int rank = 0; rank < options_.num_ranks; ++rank) {
-      if (!client.enmity(rank).empty()) {
-        return absl::FailedPreconditionError(absl::StrCat("cannot work with rank ", rank, ": ", client.enmity(rank)));
-      }
-      if (client.epoch_of(rank) != 0) return AwaitFirstMap();
-    }
-    if (missing.empty()) break;
-    if (now > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("no engine in ", options_.run_dir, " for rank ",
-                                                      absl::StrJoin(missing, ", "), " of ", options_.num_ranks));
-    }
-    TellStatus();
-    if (WaitForSignal(kGreetPeriod) != 0) return absl::CancelledError("stopped while starting");
-  }
+absl::Status Engine::Meet() {
+  const MeetingOptions options{.rank = options_.rank,
+                               .num_ranks = options_.num_ranks,
+                               .place = options_.run_dir,
+                               .within = options_.startup_deadline,
+                               .stop_within = [this](absl::Duration at_most) {
+                                 TellStatus();
+                                 return WaitForSignal(at_most) != 0;
+                               }};
+  EVENKEEL_ASSIGN_OR_RETURN(const Meeting meeting, MeetPeers(options, *lanes_.front()->client, *server_));
+  if (meeting == Meeting::kGroupUnderWay) return AwaitFirstMap();
   service_->Admit(PeerService::From(0));
   return absl::OkStatus();
 }
@@ -297,7 +288,7 @@ absl::Status Engine::AwaitFirstMap() {
 
 absl::Status Engine::Serve() {
   StartService();
-  const absl::Status met = MeetPeers();
+  const absl::Status met = Meet();
   if (absl::IsCancelled(met)) return absl::OkStatus();  // told to end before it began
   EVENKEEL_RETURN_IF_ERROR(met);
   counters_.state = EngineState::kServing;

@@ -5,6 +5,8 @@
 // Rank a asks rank b over a connection that a opened to b's socket in the run directory; b answers on the same one.
 // First a greets and b answers with its own greeting or refuses in words. Afterwards a has at most one request open
 // on a connection; closing it takes the request back. A message is a header and a payload of whole 4-byte words.
+// Either side that finds that the two do not fit, or that it cannot serve at all, says so (kRefused of serial 0) before
+// it closes, so that both know why.
 //
 // Threads:   a Connection belongs to one thread.
 // Limits:    kPayloadBytesMax per message; larger ones end the connection.
@@ -32,7 +34,7 @@ struct MessageHeader {
   uint32_t magic = 0x31584B45;  // "EKX1"
   MessageKind kind = MessageKind::kHello;
   uint32_t payload_bytes = 0;
-  uint32_t serial = 0;              // of the request, per connection's owner
+  uint32_t serial = 0;              // of the request, from 1, per connection's owner; 0: of the connection
   int64_t ticket = 0;               // of the asker's step
   uint64_t epoch = 0;               // of the maps that the asker's step follows
   uint64_t target_incarnation = 0;  // whom the asker means
@@ -69,7 +71,11 @@ struct Message {
   MessageHeader header;
   std::span<const std::byte> payload;  // until the next ReadAvailable
 
-  std::string text() const { return {reinterpret_cast<const char*>(payload.data()), payload.size()}; }
+  // Without what SendText adds to fill the last word.
+  std::string text() const {
+    const std::string text(reinterpret_cast<const char*>(payload.data()), payload.size());
+    return text.substr(0, text.find_last_not_of(' ') + 1);
+  }
 };
 absl::StatusOr<Greeting> ParseGreeting(const Message& message);
 // The groups of a request, checked against its length. Requires: hidden_size > 0.

@@ -101,6 +101,11 @@ void ExchangeClient::Take(Peer& peer) {
       TakeWelcome(peer, *message);
       continue;
     }
+    if (header.kind == MessageKind::kRefused && header.serial == 0) {
+      peer.enmity = message->text();
+      peer.connection.Close(peer.enmity);
+      continue;
+    }
     const bool is_ours = peer.state == State::kWaiting && header.serial == peer.header.serial &&
                          header.ticket == peer.header.ticket && header.layer == peer.header.layer;
     if (!is_ours) continue;  // late: its step was given up
@@ -127,6 +132,7 @@ void ExchangeClient::TakeWelcome(Peer& peer, const Message& message) {
   const absl::Status status = greeting.ok() ? CheckPeer(self_, *greeting) : greeting.status();
   if (!status.ok()) {
     peer.enmity = std::string(status.message());
+    peer.connection.SendText({.kind = MessageKind::kRefused}, peer.enmity);
     return peer.connection.Close(peer.enmity);
   }
   const uint64_t known = peer.greeting.incarnation;

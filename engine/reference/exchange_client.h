@@ -45,7 +45,7 @@ class ExchangeClient {
   std::vector<int> Greet(absl::Time now);
   // As the peer greeted; zero before.
   uint64_t epoch_of(int rank) const { return peers_[static_cast<size_t>(rank)].greeting.epoch; }
-  // Why the peer refused our greeting, or we its; empty if neither.
+  // Why the peer refused our greeting or does not serve any more, or we refused its; empty if none of these.
   const std::string& enmity(int rank) const { return peers_[static_cast<size_t>(rank)].enmity; }
 
   // Requires: state(rank) is kIdle and rank is not this one.

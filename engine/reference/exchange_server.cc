@@ -6,16 +6,29 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace evenkeel::engine {
+namespace {
+
+// A listener that cannot be accepted from stays readable, so that looking at it without a pause would spin.
+constexpr absl::Duration kAcceptAgainAfter = absl::Milliseconds(100);
+
+int PollTimeoutMs(absl::Duration timeout) {
+  return static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1))));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<ExchangeServer>> ExchangeServer::Create(const RunDirectory& directory,
-                                                                       const Greeting& self, Serve serve) {
+                                                                       const Greeting& self, Serve serve,
+                                                                       const Limits& limits) {
   const absl::StatusOr<int> listener = directory.Listen(self.rank);
   if (!listener.ok()) return listener.status();
   const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -24,11 +37,19 @@ absl::StatusOr<std::unique_ptr<ExchangeServer>> ExchangeServer::Create(const Run
     unlink(directory.SocketPath(self.rank).c_str());
     return absl::ResourceExhaustedError(absl::StrCat("make an event: ", std::strerror(errno)));
   }
-  return std::unique_ptr<ExchangeServer>(new ExchangeServer(directory, self, std::move(serve), *listener, wake));
+  return std::unique_ptr<ExchangeServer>(
+      new ExchangeServer(directory, self, std::move(serve), limits, *listener, wake));
 }
 
-ExchangeServer::ExchangeServer(const RunDirectory& directory, const Greeting& self, Serve serve, int listener, int wake)
-    : directory_(directory), self_(self), serve_(std::move(serve)), listener_(listener), wake_(wake) {}
+ExchangeServer::ExchangeServer(const RunDirectory& directory, const Greeting& self, Serve serve, const Limits& limits,
+                               int listener, int wake)
+    : directory_(directory),
+      self_(self),
+      serve_(std::move(serve)),
+      limits_(limits),
+      listener_(listener),
+      wake_(wake),
+      told_(static_cast<size_t>(self.num_ranks), false) {}
 
 ExchangeServer::~ExchangeServer() {
   Cut();
@@ -49,24 +70,81 @@ void ExchangeServer::Wake() {
   [[maybe_unused]] const ssize_t count = write(wake_, &one, sizeof(one));
 }
 
+void ExchangeServer::Refuse(std::string why) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (refusal_.empty()) refusal_ = std::move(why);
+  }
+  Wake();
+}
+
+std::string ExchangeServer::refusal() const {
+  absl::MutexLock lock(&mutex_);
+  return refusal_;
+}
+
+std::optional<ExchangeServer::Misfit> ExchangeServer::misfit() const {
+  absl::MutexLock lock(&mutex_);
+  return misfit_;
+}
+
+bool ExchangeServer::HasTold(int rank) const {
+  absl::MutexLock lock(&mutex_);
+  return told_[static_cast<size_t>(rank)];
+}
+
+void ExchangeServer::NoteMisfit(const Peer& peer, const std::string& what) {
+  absl::MutexLock lock(&mutex_);
+  const int rank = peer.greeting.rank;
+  if (rank >= 0 && rank < self_.num_ranks) told_[static_cast<size_t>(rank)] = true;
+  if (!misfit_.has_value()) misfit_ = Misfit{.rank = rank, .what = what};
+}
+
+void ExchangeServer::TellRefusal(Peer& peer, const std::string& why) {
+  peer.connection.SendText({.kind = MessageKind::kRefused}, why);
+  peer.connection.Close("refused");
+  const int rank = peer.greeting.rank;
+  if (!peer.greeted || rank < 0 || rank >= self_.num_ranks) return;
+  absl::MutexLock lock(&mutex_);
+  told_[static_cast<size_t>(rank)] = true;
+}
+
 void ExchangeServer::Poll(absl::Duration timeout) {
-  std::vector<pollfd> fds = {{wake_, POLLIN, 0}, {listener_, POLLIN, 0}};
+  absl::Time now = absl::Now();
+  const bool accepts = now >= accept_again_at_;
+  if (!accepts) timeout = std::min(timeout, accept_again_at_ - now);
+  std::vector<pollfd> fds = {{wake_, POLLIN, 0}, {accepts ? listener_ : -1, POLLIN, 0}};
   std::vector<Peer*> polled;
   for (Peer& peer : peers_) {
     const short events = peer.connection.has_unsent() ? POLLIN | POLLOUT : POLLIN;
     fds.push_back({peer.connection.fd(), events, 0});
     polled.push_back(&peer);
+    if (!peer.greeted) timeout = std::clamp(peer.greet_until - now, absl::ZeroDuration(), timeout);
   }
-  if (poll(fds.data(), fds.size(), static_cast<int>(absl::ToInt64Milliseconds(timeout))) <= 0) return;
+  const int num_ready = poll(fds.data(), fds.size(), PollTimeoutMs(timeout));
+  now = absl::Now();
+  if (num_ready <= 0) return Sweep(now);
   if (fds[0].revents != 0) {
     uint64_t count;
     [[maybe_unused]] const ssize_t bytes = read(wake_, &count, sizeof(count));
   }
-  if (fds[1].revents != 0) Accept();
+  if (fds[1].revents != 0) Accept(now);
   for (size_t i = 0; i < polled.size(); ++i) {
     if ((fds[i + 2].revents & POLLOUT) != 0) polled[i]->connection.Flush();
     if ((fds[i + 2].revents & (POLLIN | POLLHUP | POLLERR)) != 0) Handle(*polled[i]);
     if (listener_ < 0) return;  // a request made us cut the connections
+  }
+  Sweep(now);
+}
+
+void ExchangeServer::Sweep(absl::Time now) {
+  const std::string why = refusal();
+  size_t num_ungreeted = 0;
+  for (auto peer = peers_.rbegin(); peer != peers_.rend(); ++peer) {
+    if (!why.empty() && peer->greeted && peer->connection.open()) TellRefusal(*peer, why);
+    if (peer->greeted || !peer->connection.open()) continue;
+    if (now >= peer->greet_until) peer->connection.Close("it did not greet in time");
+    if (++num_ungreeted > limits_.num_ungreeted_max) peer->connection.Close("too many did not greet");
   }
   peers_.remove_if([](const Peer& peer) { return !peer.connection.open(); });
   std::vector<bool> present(static_cast<size_t>(self_.num_ranks));
@@ -78,11 +156,17 @@ void ExchangeServer::Poll(absl::Duration timeout) {
   num_peers_present_ = num_present;
 }
 
-void ExchangeServer::Accept() {
-  for (;;) {
+void ExchangeServer::Accept(absl::Time now) {
+  for (size_t i = 0; i < limits_.num_ungreeted_max; ++i) {
     const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
-    peers_.emplace_back().connection = Connection(fd);
+    if (fd < 0) {
+      const bool is_out_of_room = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+      if (is_out_of_room) accept_again_at_ = now + kAcceptAgainAfter;
+      return;
+    }
+    Peer& peer = peers_.emplace_back();
+    peer.connection = Connection(fd);
+    peer.greet_until = now + limits_.greet_within;
   }
 }
 
@@ -95,6 +179,9 @@ void ExchangeServer::Handle(Peer& peer) {
       Answer(peer, *message);
     } else if (message->header.kind == MessageKind::kBye) {
       peer.said_bye = true;
+    } else if (message->header.kind == MessageKind::kRefused) {
+      NoteMisfit(peer, message->text());
+      peer.connection.Close("the peer refused");
     } else {
       peer.connection.Close("a message out of turn");
     }
@@ -103,20 +190,16 @@ void ExchangeServer::Handle(Peer& peer) {
 }
 
 void ExchangeServer::Greet(Peer& peer, const Message& message) {
-  absl::Status status = absl::InvalidArgumentError("expected a greeting first");
-  if (message.header.kind == MessageKind::kHello) {
-    const absl::StatusOr<Greeting> greeting = ParseGreeting(message);
-    status = greeting.status();
-    if (greeting.ok()) {
-      status = CheckPeer(self_, *greeting);
-      peer.greeting = *greeting;
-    }
-  }
-  if (!status.ok()) {
-    peer.connection.SendText({.kind = MessageKind::kRefused}, std::string(status.message()));
-    return peer.connection.Close("refused");
-  }
+  if (message.header.kind != MessageKind::kHello) return TellRefusal(peer, "expected a greeting first");
+  const absl::StatusOr<Greeting> greeting = ParseGreeting(message);
+  if (!greeting.ok()) return TellRefusal(peer, std::string(greeting.status().message()));
+  peer.greeting = *greeting;
   peer.greeted = true;
+  if (const absl::Status status = CheckPeer(self_, *greeting); !status.ok()) {
+    NoteMisfit(peer, std::string(status.message()));
+    return TellRefusal(peer, std::string(status.message()));
+  }
+  if (const std::string why = refusal(); !why.empty()) return TellRefusal(peer, why);
   Greeting self = self_;
   self.epoch = epoch_.load();
   const std::span<const std::byte> part = BytesOf(self);
