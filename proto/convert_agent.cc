@@ -12,6 +12,7 @@
 namespace evenkeel::proto {
 namespace {
 
+constexpr double kStepsPerSecondMax = 1e9;
 constexpr uint64_t kMismatchesMax = 1000000;  // of one move
 
 constexpr uint64_t kEndpointsMax = 16;
@@ -143,9 +144,17 @@ absl::StatusOr<AgentMessage> ToValue(const v1::EngineStatus& message, const Grou
                       .num_steps = message.num_steps(),
                       .num_calls_waited = message.num_calls_waited(),
                       .oldest_open_step = absl::ZeroDuration(),
-                      .waiting_for = {}};
+                      .waiting_for = {},
+                      .mean_step_time = absl::ZeroDuration(),
+                      .steps_per_second = message.steps_per_second()};
   EVENKEEL_ASSIGN_OR_RETURN(status.oldest_open_step,
                             DurationFromMicros("engine_status.oldest_open_step_us", message.oldest_open_step_us()));
+  EVENKEEL_ASSIGN_OR_RETURN(status.mean_step_time,
+                            DurationFromMicros("engine_status.mean_step_time_us", message.mean_step_time_us()));
+  // Not a number fails it too.
+  if (!(message.steps_per_second() >= 0 && message.steps_per_second() <= kStepsPerSecondMax)) {
+    return Bad("engine_status.steps_per_second", message.steps_per_second(), absl::StrCat("0 to ", kStepsPerSecondMax));
+  }
   EVENKEEL_RETURN_IF_ERROR(CheckRange("the length of engine_status.waiting_for_ranks",
                                       static_cast<uint64_t>(message.waiting_for_ranks_size()), 0,
                                       static_cast<uint64_t>(group.shape.num_ranks)));

@@ -71,6 +71,9 @@ void Render(const EngineStatus& value, v1::AgentMessage* out) {
   message->set_num_steps(value.num_steps);
   message->set_num_calls_waited(value.num_calls_waited);
   message->set_oldest_open_step_us(absl::ToInt64Microseconds(value.oldest_open_step));
+  // A step of less than a microsecond is not an unknown one.
+  message->set_mean_step_time_us(absl::ToInt64Microseconds(absl::Ceil(value.mean_step_time, absl::Microseconds(1))));
+  message->set_steps_per_second(value.steps_per_second);
   for (RankId rank : value.waiting_for) message->add_waiting_for_ranks(static_cast<uint32_t>(rank.value()));
 }
 

@@ -118,6 +118,9 @@ struct EngineStatus {
   uint64_t num_calls_waited = 0;    // library calls that waited for a lock or an agent; must stay 0
   absl::Duration oldest_open_step;  // how long the oldest open step has been open; zero if none
   std::vector<RankId> waiting_for;  // ranks that a step of this engine reports waiting for
+  // Over the last report interval; zero: unknown, no step ended in it.
+  absl::Duration mean_step_time = absl::ZeroDuration();  // from begin to end, of steps that were not aborted
+  double steps_per_second = 0;                           // that ended so
 };
 
 struct MoveFinished {

@@ -2,6 +2,7 @@
 #include "proto/convert_agent.h"
 
 #include <functional>
+#include <limits>
 #include <string>
 
 #include "catch2/catch.hpp"
@@ -89,13 +90,21 @@ TEST_CASE("the smaller messages return unchanged from the wire", "[convert_agent
                                                     .num_steps = 12,
                                                     .num_calls_waited = 1,
                                                     .oldest_open_step = absl::Microseconds(1234),
-                                                    .waiting_for = {RankId(0), RankId(3)}});
+                                                    .waiting_for = {RankId(0), RankId(3)},
+                                                    .mean_step_time = absl::Microseconds(8750),
+                                                    .steps_per_second = 112.5});
   CHECK((status.alive && status.idle && status.called_begin_step && status.called_route));
   CHECK_FALSE(status.called_end_step);
   CHECK(status.num_steps == 12);
   CHECK(status.num_calls_waited == 1);
   CHECK(status.oldest_open_step == absl::Microseconds(1234));
   CHECK(status.waiting_for == std::vector<RankId>{RankId(0), RankId(3)});
+  CHECK(status.mean_step_time == absl::Microseconds(8750));
+  CHECK(status.steps_per_second == 112.5);
+  EngineStatus quick;
+  quick.mean_step_time = absl::Nanoseconds(300);
+  CHECK(Returned(quick).mean_step_time == absl::Microseconds(1));
+  CHECK(Returned(EngineStatus{}).mean_step_time == absl::ZeroDuration());
 }
 
 TEST_CASE("what became of a move returns unchanged from the wire", "[convert_agent]") {
@@ -229,6 +238,14 @@ TEST_CASE("other malformed messages are refused by the name of their field", "[c
   CHECK(ErrorOf(EngineStatus{}, [](v1::AgentMessage& m) {
           m.mutable_engine_status()->set_oldest_open_step_us(-1);
         }).find("engine_status.oldest_open_step_us is -1") == 0);
+  CHECK(ErrorOf(EngineStatus{}, [](v1::AgentMessage& m) {
+          m.mutable_engine_status()->set_mean_step_time_us(-1);
+        }).find("engine_status.mean_step_time_us is -1") == 0);
+  for (const double rate : {-1.0, 1e12, std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK(ErrorOf(EngineStatus{}, [rate](v1::AgentMessage& m) {
+            m.mutable_engine_status()->set_steps_per_second(rate);
+          }).find("engine_status.steps_per_second is ") == 0);
+  }
   CHECK(ErrorOf(EngineStatus{}, [](v1::AgentMessage& m) {
           m.mutable_engine_status()->add_waiting_for_ranks(4);
         }).find("engine_status.waiting_for_ranks is 4") == 0);
