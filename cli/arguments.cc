@@ -2,6 +2,7 @@
 #include "cli/arguments.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "absl/strings/numbers.h"
@@ -12,10 +13,29 @@
 
 namespace evenkeel::cli {
 
-absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std::span<const std::string> words) {
+namespace {
+
+// One aligned line of help.
+std::string Line(const std::string& left, absl::string_view help) {
+  return absl::StrCat("  ", left, std::string(left.size() < 24 ? 24 - left.size() : 1, ' '), help, "\n");
+}
+
+}  // namespace
+
+absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std::span<const std::string> words,
+                                           std::span<const Operand> operands) {
   Arguments arguments;
+  size_t num_operands = 0;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
+    if (!word.starts_with("-") && num_operands < operands.size()) {
+      arguments.values_[std::string(operands[num_operands++].name)] = word;
+      continue;
+    }
+    if (!word.starts_with("-") && !operands.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", word, "' is one operand too many: ", operands.back().name, " is the last"));
+    }
     if (!word.starts_with("--") || word.size() == 2) {
       return absl::InvalidArgumentError(absl::StrCat("'", word, "' is not an option of this command"));
     }
@@ -41,6 +61,15 @@ absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std:
   return arguments;
 }
 
+absl::Status Arguments::RequireAll(std::span<const Operand> operands) const {
+  for (const Operand& operand : operands) {
+    if (!Has(operand.name)) {
+      return absl::InvalidArgumentError(absl::StrCat(operand.name, " is missing: ", operand.help));
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::string Arguments::Get(absl::string_view name, absl::string_view otherwise) const {
   const auto found = values_.find(std::string(name));
   return found == values_.end() ? std::string(otherwise) : found->second;
@@ -53,6 +82,16 @@ absl::StatusOr<int64_t> Arguments::GetInteger(absl::string_view name, int64_t ot
   if (!absl::SimpleAtoi(Get(name), &value) || value < low || value > high) {
     return absl::InvalidArgumentError(
         absl::StrCat("--", name, "=", Get(name), ": must be a whole number from ", low, " to ", high));
+  }
+  return value;
+}
+
+absl::StatusOr<double> Arguments::GetNumber(absl::string_view name, double otherwise, double low, double high) const {
+  if (!Has(name)) return otherwise;
+  double value = 0;
+  if (!absl::SimpleAtod(Get(name), &value) || !(value >= low && value <= high) || std::isinf(value)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", name, "=", Get(name), ": must be a number from ", low, " to ", high));
   }
   return value;
 }
@@ -78,8 +117,14 @@ std::string DescribeOptions(std::span<const Option> options) {
   for (const Option& option : options) {
     const std::string left =
         option.value.empty() ? absl::StrCat("--", option.name) : absl::StrCat("--", option.name, "=", option.value);
-    absl::StrAppend(&text, "  ", left, std::string(left.size() < 24 ? 24 - left.size() : 1, ' '), option.help, "\n");
+    text += Line(left, option.help);
   }
+  return text;
+}
+
+std::string DescribeOperands(std::span<const Operand> operands) {
+  std::string text;
+  for (const Operand& operand : operands) text += Line(std::string(operand.name), operand.help);
   return text;
 }
 

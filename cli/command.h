@@ -17,11 +17,12 @@ namespace evenkeel::cli {
 // What a command runs with. `out` takes results, `err` progress and notes.
 struct Context {
   const Arguments& arguments;
-  Client& client;
+  Client* client;  // none where the command is offline
   std::ostream& out;
   std::ostream& err;
   bool json = false;
-  bool terminal = false;  // `out` is one: lines may be rewritten
+  bool terminal = false;      // `out` is one: lines may be rewritten
+  bool err_terminal = false;  // so may those of `err`
 };
 
 // Exit statuses of keelctl.
@@ -36,6 +37,8 @@ struct Command {
   absl::string_view teaching;                          // paragraphs of --help
   std::span<const Option> options;                     // beside --controller, --json and --help
   absl::StatusOr<int> (*run)(const Context& context);  // exit status
+  std::span<const Operand> operands = {};              // all are needed
+  bool offline = false;                                // works on files alone: asks no controller
 };
 
 // Each in commands/<name>.cc.

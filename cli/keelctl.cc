@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,28 +19,45 @@ namespace {
 const Command* const kCommands[] = {&kGroupsCommand,    &kStatsCommand, &kMapCommand,
                                     &kRearrangeCommand, &kCheckCommand, &kOperationsCommand};
 
-constexpr Option kCommonOptions[] = {
+constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
     {"credentials", "FILE", "PEM roots of the controller's certificate; without it no TLS"},
-    {"json", "", "print for programs: protobuf's JSON, 64-bit numbers as strings"},
+};
+constexpr Option kCommonOptions[] = {
+    {"json", "", "print for programs: one JSON object; a controller's answers as protobuf writes them"},
     {"help", "", "teach"},
 };
 
 std::string Overview() {
-  std::string text = "keelctl COMMAND [OPTION...]: asks and steers an evenkeel-controller.\n\ncommands\n";
-  for (const Command* command : kCommands) {
-    absl::StrAppend(&text, "  ", command->name, std::string(24 - command->name.size(), ' '), command->summary, "\n");
+  std::string text = "keelctl COMMAND [OPTION...]: asks and steers an evenkeel-controller, and plans without one.\n";
+  for (const bool offline : {false, true}) {
+    absl::StrAppend(&text, offline ? "\ncommands that work on files alone\n" : "\ncommands to a controller\n");
+    for (const Command* command : kCommands) {
+      if (command->offline != offline) continue;
+      absl::StrAppend(&text, "  ", command->name, std::string(24 - command->name.size(), ' '), command->summary, "\n");
+    }
   }
   absl::StrAppend(
-      &text, "\noptions of every command\n", DescribeOptions(kCommonOptions),
+      &text, "\noptions of every command to a controller\n", DescribeOptions(kControllerOptions),
+      "\noptions of every command\n", DescribeOptions(kCommonOptions),
       "\nexit status: 0 done, 1 bad news (a failed operation, a problem found), 2 wrong usage, 3 no answer\n"
       "'keelctl COMMAND --help' teaches a command.\n");
   return text;
 }
 
+std::vector<Option> OptionsOf(const Command& command) {
+  std::vector<Option> options(command.options.begin(), command.options.end());
+  if (!command.offline) options.insert(options.end(), std::begin(kControllerOptions), std::end(kControllerOptions));
+  options.insert(options.end(), std::begin(kCommonOptions), std::end(kCommonOptions));
+  return options;
+}
+
 std::string HelpOf(const Command& command) {
-  return absl::StrCat("keelctl ", command.name, " [OPTION...]: ", command.summary, "\n\n", command.teaching,
-                      "\n\noptions\n", DescribeOptions(command.options), DescribeOptions(kCommonOptions));
+  std::string text = absl::StrCat("keelctl ", command.name);
+  for (const Operand& operand : command.operands) absl::StrAppend(&text, " ", operand.name);
+  absl::StrAppend(&text, " [OPTION...]: ", command.summary, "\n\n", command.teaching, "\n\n");
+  if (!command.operands.empty()) absl::StrAppend(&text, "operands\n", DescribeOperands(command.operands), "\n");
+  return absl::StrCat(text, "options\n", DescribeOptions(OptionsOf(command)));
 }
 
 // keelctl --controller=A groups means keelctl groups --controller=A.
@@ -89,26 +107,30 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
     err << "keelctl: '" << ordered[0] << "' is not a command\n\n" << Overview();
     return kUsage;
   }
-  std::vector<Option> options((*command)->options.begin(), (*command)->options.end());
-  options.insert(options.end(), std::begin(kCommonOptions), std::end(kCommonOptions));
-  const auto arguments = Arguments::Parse(options, std::span(ordered).subspan(1));
-  if (!arguments.ok()) {
-    err << "keelctl " << ordered[0] << ": " << arguments.status().message() << "\n'keelctl " << ordered[0]
+  const auto usage = [&](const absl::Status& status) {
+    err << "keelctl " << ordered[0] << ": " << status.message() << "\n'keelctl " << ordered[0]
         << " --help' teaches it\n";
     return kUsage;
-  }
+  };
+  const auto arguments = Arguments::Parse(OptionsOf(**command), std::span(ordered).subspan(1), (*command)->operands);
+  if (!arguments.ok()) return usage(arguments.status());
   if (arguments->Has("help")) {
     out << HelpOf(**command);
     return kDone;
   }
-  const absl::StatusOr<std::string> roots = RootsOf(*arguments);
-  if (!roots.ok()) {
-    err << "keelctl " << ordered[0] << ": " << roots.status().message() << "\n";
-    return kUsage;
+  if (const absl::Status all = arguments->RequireAll((*command)->operands); !all.ok()) return usage(all);
+  std::optional<Client> client;
+  if (!(*command)->offline) {
+    const absl::StatusOr<std::string> roots = RootsOf(*arguments);
+    if (!roots.ok()) {
+      err << "keelctl " << ordered[0] << ": " << roots.status().message() << "\n";
+      return kUsage;
+    }
+    client.emplace(arguments->Get("controller", surroundings.default_controller), *roots);
   }
-  Client client(arguments->Get("controller", surroundings.default_controller), *roots);
   const bool json = arguments->Has("json");
-  const auto status = (*command)->run({*arguments, client, out, err, json, surroundings.terminal && !json});
+  const auto status = (*command)->run({*arguments, client ? &*client : nullptr, out, err, json,
+                                       surroundings.terminal && !json, surroundings.err_terminal});
   if (status.ok()) return *status;
   err << "keelctl " << ordered[0] << ": " << status.status().message() << "\n";
   return StatusOf(status.status());

@@ -13,5 +13,6 @@ int main(int argc, char** argv) {
   evenkeel::cli::Surroundings surroundings;
   if (const char* address = std::getenv("EVENKEEL_CONTROLLER")) surroundings.default_controller = address;
   surroundings.terminal = isatty(STDOUT_FILENO) == 1;
+  surroundings.err_terminal = isatty(STDERR_FILENO) == 1;
   return evenkeel::cli::RunKeelctl(words, surroundings, std::cout, std::cerr);
 }

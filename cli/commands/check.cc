@@ -49,14 +49,14 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::CheckRedundancyRequest request;
   request.set_group(context.arguments.Get("group"));
   v1::RedundancyReport report;
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(
-      context.client.stub().CheckRedundancy(context.client.Call().get(), request, &report), "check redundancy"));
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
+      context.client->stub().CheckRedundancy(context.client->Call().get(), request, &report), "check redundancy"));
   v1::GetGroupRequest group_request;
   group_request.set_group(report.group());
   v1::Group group;
   EVENKEEL_RETURN_IF_ERROR(
-      context.client.Explain(context.client.stub().GetGroup(context.client.Call().get(), group_request, &group),
-                             "get group " + report.group()));
+      context.client->Explain(context.client->stub().GetGroup(context.client->Call().get(), group_request, &group),
+                              "get group " + report.group()));
 
   std::vector<std::string> problems = ProblemsOf(group);
   problems.insert(problems.end(), report.problems().begin(), report.problems().end());

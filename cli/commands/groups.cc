@@ -68,8 +68,9 @@ absl::StatusOr<int> ShowGroup(const Context& context, const std::string& name) {
   v1::GetGroupRequest request;
   request.set_group(name);
   v1::Group group;
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(
-      context.client.stub().GetGroup(context.client.Call().get(), request, &group), absl::StrCat("get group ", name)));
+  EVENKEEL_RETURN_IF_ERROR(
+      context.client->Explain(context.client->stub().GetGroup(context.client->Call().get(), request, &group),
+                              absl::StrCat("get group ", name)));
   if (context.json) {
     context.out << ToJson(group) << "\n";
     return kDone;
@@ -89,8 +90,8 @@ absl::StatusOr<int> ShowGroup(const Context& context, const std::string& name) {
 absl::StatusOr<int> Run(const Context& context) {
   if (context.arguments.Has("group")) return ShowGroup(context, context.arguments.Get("group"));
   v1::ListGroupsResponse response;
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(
-      context.client.stub().ListGroups(context.client.Call().get(), v1::ListGroupsRequest(), &response),
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
+      context.client->stub().ListGroups(context.client->Call().get(), v1::ListGroupsRequest(), &response),
       "list groups"));
   if (context.json) {
     context.out << ToJson(response) << "\n";

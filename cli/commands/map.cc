@@ -51,7 +51,7 @@ absl::StatusOr<int> Run(const Context& context) {
   request.mutable_layers()->Add(layers.begin(), layers.end());
   v1::GroupMaps maps;
   EVENKEEL_RETURN_IF_ERROR(
-      context.client.Explain(context.client.stub().GetMap(context.client.Call().get(), request, &maps), "get map"));
+      context.client->Explain(context.client->stub().GetMap(context.client->Call().get(), request, &maps), "get map"));
   if (context.json) {
     context.out << ToJson(maps) << "\n";
     return kDone;

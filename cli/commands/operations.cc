@@ -34,11 +34,11 @@ void ShowLine(const Context& context, const v1::Operation& operation) {
 absl::StatusOr<int> Watch(const Context& context) {
   v1::WatchOperationsRequest request;
   request.set_group(context.arguments.Get("group"));
-  const auto call = context.client.Watch();
-  const auto reader = context.client.stub().WatchOperations(call.get(), request);
+  const auto call = context.client->Watch();
+  const auto reader = context.client->stub().WatchOperations(call.get(), request);
   v1::Operation operation;
   while (reader->Read(&operation)) ShowLine(context, operation);
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(reader->Finish(), "watch operations"));
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(reader->Finish(), "watch operations"));
   return kDone;
 }
 
@@ -48,8 +48,8 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::ListOperationsRequest request;
   request.set_group(context.arguments.Get("group"));
   v1::ListOperationsResponse response;
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(
-      context.client.stub().ListOperations(context.client.Call().get(), request, &response), "list operations"));
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
+      context.client->stub().ListOperations(context.client->Call().get(), request, &response), "list operations"));
   auto* operations = response.mutable_operations();
   if (operations->size() > last) {
     operations->DeleteSubrange(static_cast<int>(last), operations->size() - static_cast<int>(last));

@@ -61,11 +61,11 @@ absl::StatusOr<v1::RearrangeRequest> MakeRequest(const Arguments& arguments) {
 absl::StatusOr<int> Run(const Context& context) {
   EVENKEEL_ASSIGN_OR_RETURN(const v1::RearrangeRequest request, MakeRequest(context.arguments));
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t timeout_s, context.arguments.GetInteger("timeout-s", 3600, 1, 604'800));
-  const auto call = context.client.Call(absl::Seconds(timeout_s));
-  const auto reader = context.client.stub().Rearrange(call.get(), request);
+  const auto call = context.client->Call(absl::Seconds(timeout_s));
+  const auto reader = context.client->stub().Rearrange(call.get(), request);
   v1::Operation operation;
   while (reader->Read(&operation)) ShowProgress(context, operation);
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(reader->Finish(), "rearrange"));
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(reader->Finish(), "rearrange"));
   context.out << (context.json ? ToJson(operation) + "\n" : ResultText(operation));
   return operation.state() == v1::OPERATION_STATE_DONE || operation.state() == v1::OPERATION_STATE_SKIPPED ? kDone
                                                                                                            : kProblem;

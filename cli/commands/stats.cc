@@ -106,11 +106,11 @@ absl::StatusOr<int> Watch(const Context& context, int64_t num_windows) {
   request.set_group(context.arguments.Get("group"));
   request.set_interval_ms(static_cast<uint32_t>(interval_ms));
   request.set_num_windows(static_cast<uint32_t>(num_windows));
-  const auto call = context.client.Watch();
-  const auto reader = context.client.stub().WatchStats(call.get(), request);
+  const auto call = context.client->Watch();
+  const auto reader = context.client->stub().WatchStats(call.get(), request);
   v1::StatsUpdate update;
   while (reader->Read(&update)) ShowUpdate(context, update);
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(reader->Finish(), "watch stats"));
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(reader->Finish(), "watch stats"));
   return kDone;
 }
 
@@ -123,8 +123,8 @@ absl::StatusOr<int> Run(const Context& context) {
   request.set_group(context.arguments.Get("group"));
   request.set_num_windows(static_cast<uint32_t>(num_windows));
   v1::GroupStats stats;
-  EVENKEEL_RETURN_IF_ERROR(context.client.Explain(
-      context.client.stub().GetStats(context.client.Call().get(), request, &stats), "get stats"));
+  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
+      context.client->stub().GetStats(context.client->Call().get(), request, &stats), "get stats"));
   if (context.json) {
     context.out << ToJson(stats) << "\n";
   } else {

@@ -30,6 +30,31 @@ TEST_CASE("what is typed wrong is named", "[arguments]") {
   CHECK(Parse({"--group=a", "--group=b"}).status().message() == "--group is given twice");
 }
 
+TEST_CASE("operands are the words without dashes, in their order, among options in any order", "[arguments]") {
+  constexpr Operand kOperands[] = {{"MAP", "a map"}, {"LOADS", "loads"}};
+  const auto parse = [&](std::vector<std::string> words) { return Arguments::Parse(kOptions, words, kOperands); };
+  const auto both = parse({"a.json", "--group", "g", "b.npy", "--dry-run"});
+  REQUIRE(both.ok());
+  CHECK(both->Get("MAP") == "a.json");
+  CHECK(both->Get("LOADS") == "b.npy");
+  CHECK(both->Get("group") == "g");
+  CHECK(both->RequireAll(kOperands).ok());
+  CHECK(parse({"a.json"})->RequireAll(kOperands).message() == "LOADS is missing: loads");
+  CHECK(parse({"a", "b", "c"}).status().message() == "'c' is one operand too many: LOADS is the last");
+  CHECK(parse({"-a"}).status().message() == "'-a' is not an option of this command");
+  CHECK(DescribeOperands(kOperands) == "  MAP                     a map\n  LOADS                   loads\n");
+}
+
+TEST_CASE("numbers are finite and held to their range", "[arguments]") {
+  CHECK(*Parse({"--group=0.5"})->GetNumber("group", 1, 0, 9) == 0.5);
+  CHECK(*Parse({})->GetNumber("group", 1, 0, 9) == 1);
+  for (const char* wrong : {"10", "-1", "x", "", "nan", "inf"}) {
+    CAPTURE(wrong);
+    CHECK_FALSE(Parse({std::string("--group=") + wrong})->GetNumber("group", 1, 0, 9).ok());
+  }
+  CHECK_FALSE(Parse({"--group=1e999"})->GetNumber("group", 1, 0, 1e308).ok());
+}
+
 TEST_CASE("integers are held to their range", "[arguments]") {
   CHECK(*Parse({"--group=7"})->GetInteger("group", 1, 0, 9) == 7);
   CHECK(*Parse({})->GetInteger("group", 1, 0, 9) == 1);
