@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/agent_service.h"
 
+#include <grpcpp/support/byte_buffer.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
@@ -13,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 
+#include "algos/base/check.h"
 #include "controller/grpc_status.h"
 #include "proto/convert_agent.h"
 #include "proto/convert_common.h"
@@ -24,6 +26,18 @@ namespace {
 
 class AgentStream;
 
+using Service = v1::AgentService::WithRawCallbackMethod_Attach<v1::AgentService::Service>;
+
+grpc::ByteBuffer Encode(const ControllerMessage& message) {
+  v1::ControllerMessage wire;
+  proto::ToProto(message, &wire);
+  grpc::ByteBuffer bytes;
+  bool own_buffer = false;
+  const grpc::Status status = grpc::SerializationTraits<v1::ControllerMessage>::Serialize(wire, &bytes, &own_buffer);
+  EVENKEEL_CHECK(status.ok());
+  return bytes;
+}
+
 }  // namespace
 
 // What streams and strand share.
@@ -34,6 +48,8 @@ struct AgentService::State {
   ~State();
 
   std::shared_ptr<AgentStream> Find(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
+  // What is sent to many, one after the other, is encoded once.
+  grpc::ByteBuffer EncodeOnce(const SharedMessage& message) ABSL_LOCKS_EXCLUDED(mutex);
   void Remove(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
 
   runtime::Strand& strand;
@@ -42,6 +58,7 @@ struct AgentService::State {
   absl::Mutex mutex;
   absl::btree_map<SessionId, std::shared_ptr<AgentStream>> streams ABSL_GUARDED_BY(mutex);
   absl::Status closed ABSL_GUARDED_BY(mutex);  // why new streams are refused; OK: they are not
+  std::optional<std::pair<SharedMessage, grpc::ByteBuffer>> encoded ABSL_GUARDED_BY(mutex);  // the last one
   std::unique_ptr<Calls> calls;
 };
 
@@ -49,28 +66,26 @@ namespace {
 
 // One read and one write outstanding. Finish is called once, when nothing is being written or started; what is
 // still being read then ends with it.
-class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage> {
+class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   AgentStream(SessionId id, AgentService::State& service, grpc::CallbackServerContext& context)
       : id_(id), service_(service), context_(context) {}
 
   void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_) {
     if (!BeginStart()) return;
-    request_.Clear();
-    StartRead(&request_);
+    StartRead(&incoming_);
     EndStart();
   }
 
-  void Send(const ControllerMessage& message) ABSL_LOCKS_EXCLUDED(mutex_) {
-    v1::ControllerMessage wire;
-    proto::ToProto(message, &wire);
+  // `bytes`: of `message`; shared with other streams, copied by none.
+  void Send(const ControllerMessage& message, grpc::ByteBuffer bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
     bool overflow = false;
     {
       absl::MutexLock lock(&mutex_);
       if (closing_.has_value()) return;
       if (const auto* refused = std::get_if<Refused>(&message)) refused_ = refused->status;
       overflow = waiting_.size() >= AgentService::kWriteQueueMax;
-      if (!overflow) waiting_.push_back(std::move(wire));
+      if (!overflow) waiting_.push_back(std::move(bytes));
     }
     if (overflow) {
       spdlog::warn("session {} does not read; {} messages wait: disconnected", id_, AgentService::kWriteQueueMax);
@@ -106,7 +121,7 @@ class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Control
       Close(absl::OkStatus());
       return;
     }
-    absl::StatusOr<AgentMessage> message = proto::FromProto(request_, group_.has_value() ? &*group_ : nullptr);
+    absl::StatusOr<AgentMessage> message = Decode();
     if (!message.ok()) {
       spdlog::warn("session {}: {}", id_, std::string(message.status().message()));
       Close(message.status());
@@ -155,6 +170,13 @@ class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Control
   }
 
  private:
+  absl::StatusOr<AgentMessage> Decode() {
+    if (!grpc::SerializationTraits<v1::AgentMessage>::Deserialize(&incoming_, &request_).ok()) {
+      return absl::InvalidArgumentError("the message cannot be parsed");
+    }
+    return proto::FromProto(request_, group_.has_value() ? &*group_ : nullptr);
+  }
+
   // Between the two, no Finish: an operation may be started.
   bool BeginStart() ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
@@ -176,10 +198,10 @@ class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Control
       if (writing_ || waiting_.empty() || finished_) return;
       writing_ = true;
       ++num_starting_;
-      response_ = std::move(waiting_.front());
+      outgoing_ = std::move(waiting_.front());
       waiting_.pop_front();
     }
-    StartWrite(&response_);
+    StartWrite(&outgoing_);
     EndStart();
   }
 
@@ -199,14 +221,15 @@ class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Control
   grpc::CallbackServerContext& context_;
 
   // Reads follow one another: each of these belongs to the one under way.
-  v1::AgentMessage request_;
+  grpc::ByteBuffer incoming_;
+  v1::AgentMessage request_;  // keeps its memory
   std::optional<GroupInfo> group_;
 
   // Belongs to the write under way.
-  v1::ControllerMessage response_;
+  grpc::ByteBuffer outgoing_;
 
   absl::Mutex mutex_;
-  std::deque<v1::ControllerMessage> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::deque<grpc::ByteBuffer> waiting_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   int num_starting_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -216,12 +239,11 @@ class AgentStream : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Control
 
 }  // namespace
 
-class AgentService::State::Calls : public v1::AgentService::CallbackService {
+class AgentService::State::Calls : public Service {
  public:
   explicit Calls(State& state) : state_(state) {}
 
-  grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>* Attach(
-      grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Attach(grpc::CallbackServerContext* context) override {
     const SessionId id = state_.next_session++;
     auto stream = std::make_shared<AgentStream>(id, state_, *context);
     absl::Status refused;
@@ -255,6 +277,17 @@ std::shared_ptr<AgentStream> AgentService::State::Find(SessionId session) {
   return found == streams.end() ? nullptr : found->second;
 }
 
+grpc::ByteBuffer AgentService::State::EncodeOnce(const SharedMessage& message) {
+  {
+    absl::MutexLock lock(&mutex);
+    if (encoded.has_value() && encoded->first.Same(message)) return encoded->second;
+  }
+  grpc::ByteBuffer bytes = Encode(*message);
+  absl::MutexLock lock(&mutex);
+  encoded.emplace(message, bytes);
+  return bytes;
+}
+
 void AgentService::State::Remove(SessionId session) {
   std::shared_ptr<AgentStream> last;  // deleted after the lock
   absl::MutexLock lock(&mutex);
@@ -270,8 +303,10 @@ AgentService::~AgentService() = default;
 
 grpc::Service& AgentService::service() { return *state_->calls; }
 
-void AgentService::Send(SessionId session, const ControllerMessage& message) {
-  if (const std::shared_ptr<AgentStream> stream = state_->Find(session)) stream->Send(message);
+void AgentService::Send(SessionId session, const SharedMessage& message) {
+  if (const std::shared_ptr<AgentStream> stream = state_->Find(session)) {
+    stream->Send(*message, state_->EncodeOnce(message));
+  }
 }
 
 void AgentService::Close(SessionId session) {

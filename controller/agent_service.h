@@ -48,7 +48,7 @@ class AgentService {
   grpc::Service& service();
 
   // Unknown sessions are ignored: they have just ended.
-  void Send(SessionId session, const ControllerMessage& message);
+  void Send(SessionId session, const SharedMessage& message);
   // After what was sent before; with the status of a Refused among it, else UNAVAILABLE.
   void Close(SessionId session);
   // Every session, and from now on each new one: UNAVAILABLE.

@@ -29,7 +29,7 @@ class Conductor {
  public:
   // Called on the strand; none may call back into the conductor.
   struct Outlets {
-    std::function<void(SessionId, const ControllerMessage&)> send;
+    std::function<void(SessionId, const SharedMessage&)> send;
     std::function<void(SessionId)> close;
     std::function<void(ComputePlan)> plan;  // to be answered by Step(PlanComputed)
     std::function<void(absl::Status)> end;  // the controller cannot go on, and why; once

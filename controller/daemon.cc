@@ -89,7 +89,7 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
                             conductor.Step(AgentDetached{session});
                           }}),
       conductor(strand, settings.coordinator, *store,
-                {.send = [this](SessionId session, const ControllerMessage& m) { agents.Send(session, m); },
+                {.send = [this](SessionId session, const SharedMessage& m) { agents.Send(session, m); },
                  .close = [this](SessionId session) { agents.Close(session); },
                  .plan =
                      [this](ComputePlan plan) {

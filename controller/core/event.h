@@ -6,10 +6,12 @@
 // Threads:   plain values.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -90,9 +92,25 @@ using Event = std::variant<AgentMessageReceived, AgentDetached, RearrangeRequest
 
 // ---- Effects -----------------------------------------------------------------------------------------------------
 
+// A message for one agent or for many: copies share it, so that it is made and encoded once.
+class SharedMessage {
+ public:
+  template <typename Body>
+  requires std::constructible_from<ControllerMessage, Body> SharedMessage(Body&& body)
+      : message_(std::make_shared<const ControllerMessage>(std::forward<Body>(body))) {}
+
+  const ControllerMessage& operator*() const { return *message_; }
+  const ControllerMessage* operator->() const { return message_.get(); }
+  // Whether both are copies of one.
+  bool Same(const SharedMessage& other) const { return message_ == other.message_; }
+
+ private:
+  std::shared_ptr<const ControllerMessage> message_;
+};
+
 struct SendToAgent {
   SessionId session = 0;
-  ControllerMessage message;
+  SharedMessage message;
 };
 struct CloseSession {
   SessionId session = 0;

@@ -13,8 +13,9 @@ Publisher::Publisher(int num_ranks, int num_layers)
 void Publisher::PublishView(View view, const Membership& membership, Effects& effects) {
   EVENKEEL_CHECK(view.number > view_.number);
   view_ = std::move(view);
+  const SharedMessage update(ViewUpdate{view_});
   for (const MemberRecord& member : membership.members()) {
-    if (member.attached()) effects.push_back(SendToAgent{*member.session, ViewUpdate{view_}});
+    if (member.attached()) effects.push_back(SendToAgent{*member.session, update});
   }
 }
 
@@ -34,15 +35,19 @@ void Publisher::Publish(LayerMaps changed, const Membership& membership, Effects
   digest_ = algos::DigestOf(digests);
   digests_.emplace(epoch_, digest_);
   if (digests_.size() > kDigestsKeptMax) digests_.erase(digests_.begin());
+  absl::btree_map<Epoch, SharedMessage> updates;  // by base
   for (const MemberRecord& member : membership.members()) {
     if (!member.attached()) continue;
     // One that refused full maps gets full ones again: these may suit it.
     const Stream& stream = streams_[member.member.rank.idx()];
-    Send(member, stream.refused_full ? Epoch() : stream.sent, effects);
+    const Epoch base = stream.refused_full ? Epoch() : stream.sent;
+    auto update = updates.find(base);
+    if (update == updates.end()) update = updates.emplace(base, UpdateFrom(base)).first;
+    Send(member, update->second, effects);
   }
 }
 
-void Publisher::Send(const MemberRecord& member, Epoch base, Effects& effects) {
+MapsUpdate Publisher::UpdateFrom(Epoch base) const {
   const bool full = base == Epoch();
   MapsUpdate update;
   update.epoch = epoch_;
@@ -54,6 +59,10 @@ void Publisher::Send(const MemberRecord& member, Epoch base, Effects& effects) {
       update.layers.emplace_back(LayerId(static_cast<int32_t>(l)), layers_[l].map);
     }
   }
+  return update;
+}
+
+void Publisher::Send(const MemberRecord& member, SharedMessage update, Effects& effects) {
   streams_[member.member.rank.idx()].sent = epoch_;
   effects.push_back(SendToAgent{*member.session, std::move(update)});
 }
@@ -69,7 +78,7 @@ void Publisher::Greet(const MemberRecord& member, const Attach& attach, Effects&
   if (attach.epoch == epoch_ && attach.maps_digest == digest_) {
     streams_[member.member.rank.idx()].sent = epoch_;
   } else {
-    Send(member, Epoch(), effects);
+    Send(member, UpdateFrom(Epoch()), effects);
   }
 }
 
@@ -87,7 +96,7 @@ void Publisher::Refuse(const MemberRecord& member, const MapsRefused& refused, a
   }
   stream.refused_full = true;
   stream.full = epoch_;
-  Send(member, Epoch(), effects);
+  Send(member, UpdateFrom(Epoch()), effects);
 }
 
 void Publisher::Accept(RankId rank, Epoch epoch) {
@@ -102,7 +111,7 @@ void Publisher::Tick(absl::Time now, const Membership& membership, Effects& effe
     if (stream.retry > now) continue;
     stream.retry = absl::InfiniteFuture();
     stream.refused_full = false;
-    if (member.attached()) Send(member, Epoch(), effects);
+    if (member.attached()) Send(member, UpdateFrom(Epoch()), effects);
   }
 }
 

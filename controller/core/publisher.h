@@ -89,7 +89,8 @@ class Publisher {
   };
 
   // All layers changed after `base`; all layers where it is {0, 0}.
-  void Send(const MemberRecord& member, Epoch base, Effects& effects);
+  MapsUpdate UpdateFrom(Epoch base) const;
+  void Send(const MemberRecord& member, SharedMessage update, Effects& effects);
 
   std::vector<Layer> layers_;
   std::vector<Stream> streams_;  // [num_ranks]

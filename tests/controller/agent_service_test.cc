@@ -36,6 +36,26 @@ TEST_CASE("an agent that attaches is welcomed under a term and its group is list
   CHECK_FALSE(detail.members(0).attached());
 }
 
+TEST_CASE("bytes that are no message end the stream with a clear error", "[agent_service]") {
+  using grpc::ByteBuffer;
+  Running running;
+  const auto channel = grpc::CreateChannel(running.daemon->address(), grpc::InsecureChannelCredentials());
+  const grpc::internal::RpcMethod method("/evenkeel.v1.AgentService/Attach", grpc::internal::RpcMethod::BIDI_STREAMING);
+  grpc::ClientContext context;
+  context.set_deadline(system_clock::now() + std::chrono::seconds(60));
+  const std::unique_ptr<grpc::ClientReaderWriter<ByteBuffer, ByteBuffer>> stream(
+      grpc::internal::ClientReaderWriterFactory<ByteBuffer, ByteBuffer>::Create(channel.get(), method, &context));
+  const grpc::Slice garbage("\xff\xff\xff no message");
+  REQUIRE(stream->Write(ByteBuffer(&garbage, 1)));
+  ByteBuffer unread;
+  while (stream->Read(&unread)) {
+  }
+  const grpc::Status end = stream->Finish();
+  CHECK(end.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+  CHECK(end.error_message() == "the message cannot be parsed");
+  CHECK(ListGroups(running).groups_size() == 0);
+}
+
 TEST_CASE("a malformed message ends the stream with the field's name and leaves others alone", "[agent_service]") {
   Running running;
   const GroupInfo group = FakeGroup("chat");

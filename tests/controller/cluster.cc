@@ -180,9 +180,9 @@ void Cluster::ReportLoad() {
 void Cluster::Take(const Effect& effect) {
   trace = MixBits(trace ^ effect.index());
   if (const auto* send = std::get_if<SendToAgent>(&effect)) {
-    trace = MixBits(trace ^ send->session ^ send->message.index() << 32);
+    trace = MixBits(trace ^ send->session ^ send->message->index() << 32);
     for (FakeAgent& agent : agents) {
-      if (agent.session == send->session) ToAgent(agent, send->message);
+      if (agent.session == send->session) ToAgent(agent, *send->message);
     }
   } else if (const auto* close = std::get_if<CloseSession>(&effect)) {
     for (FakeAgent& agent : agents) {

@@ -59,7 +59,7 @@ struct Conducted {
     settings.listen_interval = absl::ZeroDuration();
     conductor =
         std::make_unique<Conductor>(strand, *Conductor::Recall(settings, store), store,
-                                    Conductor::Outlets{.send = [](SessionId, const ControllerMessage&) {},
+                                    Conductor::Outlets{.send = [](SessionId, const SharedMessage&) {},
                                                        .close = [](SessionId) {},
                                                        .plan = [](ComputePlan) {},
                                                        .end = [this](absl::Status why) { ends.push_back(why); }});

@@ -93,7 +93,7 @@ TEST_CASE("agents of another kind are refused with both values", "[coordinator]"
   const Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, attach});
   REQUIRE(effects.size() == 2);
   const auto& sent = std::get<SendToAgent>(effects[0]);
-  CHECK(std::get<Refused>(sent.message).status.message() == expected);
+  CHECK(std::get<Refused>(*sent.message).status.message() == expected);
   CHECK(std::get<CloseSession>(effects[1]).session == 99);
   CHECK_FALSE(cluster.Status().forming);
 }
@@ -108,17 +108,35 @@ TEST_CASE("numbers that leave none to count on are refused, and nobody steps dow
   SECTION("a generation") { attach.slots[0].generation = UINT64_MAX; }
   const Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, attach});
   REQUIRE(effects.size() == 2);
-  const auto* refused = std::get_if<Refused>(&std::get<SendToAgent>(effects[0]).message);
+  const auto* refused = std::get_if<Refused>(&*std::get<SendToAgent>(effects[0]).message);
   REQUIRE(refused != nullptr);
   CHECK(absl::IsInvalidArgument(refused->status));
   CHECK_FALSE(cluster.coordinator->stepped_down());
+}
+
+TEST_CASE("a publish is one message that all agents share", "[coordinator]") {
+  Cluster cluster(Basic());
+  cluster.AttachAll();
+  cluster.now += absl::Seconds(1);
+  std::vector<SharedMessage> views, maps;
+  for (const Effect& effect : cluster.coordinator->Step(cluster.now, Tick{})) {
+    const auto* send = std::get_if<SendToAgent>(&effect);
+    if (send == nullptr) continue;
+    if (std::holds_alternative<ViewUpdate>(*send->message)) views.push_back(send->message);
+    if (std::holds_alternative<MapsUpdate>(*send->message)) maps.push_back(send->message);
+  }
+  REQUIRE(views.size() == 4);
+  REQUIRE(maps.size() == 4);
+  for (const SharedMessage& view : views) CHECK(view.Same(views[0]));
+  for (const SharedMessage& update : maps) CHECK(update.Same(maps[0]));
+  CHECK_FALSE(maps[0].Same(views[0]));
 }
 
 TEST_CASE("a second session for a rank is refused while the first lives", "[coordinator]") {
   Cluster cluster(Basic());
   Start(cluster);
   Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, cluster.AttachOf(1)});
-  CHECK(absl::IsAlreadyExists(std::get<Refused>(std::get<SendToAgent>(effects[0]).message).status));
+  CHECK(absl::IsAlreadyExists(std::get<Refused>(*std::get<SendToAgent>(effects[0]).message).status));
   cluster.DetachAgent(1);
   cluster.AttachAgent(1);
   CHECK(cluster.agents[1].welcomed);
@@ -171,10 +189,10 @@ TEST_CASE("a group with nobody attached for long gives way to one of another kin
   attach.member.incarnation = 77;
   attach.term_obeyed = 0;
   Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{98, attach});
-  CHECK(std::holds_alternative<Refused>(std::get<SendToAgent>(effects[0]).message));
+  CHECK(std::holds_alternative<Refused>(*std::get<SendToAgent>(effects[0]).message));
   cluster.Run(absl::Seconds(31));
   effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, attach});
-  CHECK(std::holds_alternative<Welcome>(std::get<SendToAgent>(effects[0]).message));
+  CHECK(std::holds_alternative<Welcome>(*std::get<SendToAgent>(effects[0]).message));
   CHECK(cluster.Status().model == "next");
 }
 

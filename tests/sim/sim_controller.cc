@@ -77,12 +77,12 @@ void SimController::CarryOut(controller::Effect& effect) {
 
 void SimController::Do(controller::SendToAgent& effect) {
   world_->trace.Add("controller sends: session, message", where(), static_cast<int64_t>(effect.session),
-                    static_cast<int64_t>(effect.message.index()));
-  if (const auto* update = std::get_if<MapsUpdate>(&effect.message)) {
+                    static_cast<int64_t>(effect.message->index()));
+  if (const auto* update = std::get_if<MapsUpdate>(&*effect.message)) {
     const int group = world_->network.agent_of(effect.session) / world_->options.num_ranks;
     world_->maps.Published(group, update->epoch, update->maps_digest);
   }
-  world_->network.SendToAgent(effect.session, std::move(effect.message));
+  world_->network.SendToAgent(effect.session, *effect.message);
 }
 
 void SimController::Do(const controller::CloseSession& effect) {
