@@ -163,8 +163,9 @@ EVENKEEL_API int evenkeel_expert_map(const evenkeel_region* region, int32_t lane
 EVENKEEL_API int evenkeel_slot_content(const evenkeel_region* region, int32_t layer, int32_t local_slot,
                                        int32_t* expert, uint64_t* generation, int32_t* verified);
 
-/* Library calls that had to wait for a lock or another process. Stays 0. */
-EVENKEEL_API uint64_t evenkeel_num_calls_waited(const evenkeel_region* region);
+/* For engines that watch from outside whether calls of this library wait (the kernel counts a thread's voluntary
+ * switches): how many did, ever, in this incarnation. Shown to operators; anything but 0 is a fault of this library. */
+EVENKEEL_API int evenkeel_report_calls_waited(evenkeel_region* region, uint64_t num_calls);
 
 #ifdef __cplusplus
 }

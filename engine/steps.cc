@@ -215,6 +215,8 @@ int evenkeel_busy_lease(evenkeel_region* region, double seconds) {
   return EVENKEEL_OK;
 }
 
-uint64_t evenkeel_num_calls_waited(const evenkeel_region* region) {
-  return region == nullptr ? 0 : region->view.header().num_calls_waited.Load();
+int evenkeel_report_calls_waited(evenkeel_region* region, uint64_t num_calls) {
+  if (region == nullptr) return EVENKEEL_INVALID_ARGUMENT;
+  region->view.header().num_calls_waited.Store(num_calls);
+  return EVENKEEL_OK;
 }

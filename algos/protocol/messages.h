@@ -115,7 +115,7 @@ struct EngineStatus {
   bool called_end_step = false;
   bool called_route = false;
   uint64_t num_steps = 0;           // ended
-  uint64_t num_calls_waited = 0;    // library calls that waited for a lock or an agent; must stay 0
+  uint64_t num_calls_waited = 0;    // library calls that waited, as the engine watched them; must stay 0
   absl::Duration oldest_open_step;  // how long the oldest open step has been open; zero if none
   std::vector<RankId> waiting_for;  // ranks that a step of this engine reports waiting for
   // Over the last report interval; zero: unknown, no step ended in it.

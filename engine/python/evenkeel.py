@@ -103,7 +103,7 @@ _SIGNATURES = {
     "logical_to_physical": (_INT, [_PTR, _I32, _I32, _I32, _PTR, _PTR]),
     "expert_map": (_INT, [_PTR, _I32, _I32, _I32, _PTR]),
     "slot_content": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_U64), ctypes.POINTER(_I32)]),
-    "num_calls_waited": (_U64, [_PTR]),
+    "report_calls_waited": (_INT, [_PTR, _U64]),
 }
 
 
@@ -310,9 +310,9 @@ class Region:
                                ctypes.byref(verified)), f"content of slot {local_slot}")
         return expert.value, generation.value, bool(verified.value)
 
-    @property
-    def num_calls_waited(self) -> int:
-        return self._call("num_calls_waited")
+    def report_calls_waited(self, num_calls: int) -> None:
+        """How many calls of the library waited, ever, as the engine watched them from outside."""
+        self._check(self._call("report_calls_waited", num_calls), "report of calls that waited")
 
     # ----
 

@@ -98,7 +98,7 @@ class Engine {
   absl::Status AwaitFirstMap();
   void RunService();
   void AwaitEnd();
-  void TellStatus();
+  void TellStatus(const std::string& error = {});
   void End();
   absl::Status Verdict() const;
   int WaitForSignal(absl::Duration timeout) const;
@@ -256,10 +256,12 @@ absl::Status Engine::Meet() {
                                .num_ranks = options_.num_ranks,
                                .place = options_.run_dir,
                                .within = options_.startup_deadline,
-                               .stop_within = [this](absl::Duration at_most) {
-                                 TellStatus();
-                                 return WaitForSignal(at_most) != 0;
-                               }};
+                               .stop_within =
+                                   [this](absl::Duration at_most) {
+                                     TellStatus();
+                                     return WaitForSignal(at_most) != 0;
+                                   },
+                               .last_error = [this](int rank) { return ReadError(options_.run_dir, rank); }};
   EVENKEEL_ASSIGN_OR_RETURN(const Meeting meeting, MeetPeers(options, *lanes_.front()->client, *server_));
   if (meeting == Meeting::kGroupUnderWay) return AwaitFirstMap();
   service_->Admit(PeerService::From(0));
@@ -271,7 +273,8 @@ absl::Status Engine::AwaitFirstMap() {
   service_->Admit(PeerService::kNone);
   counters_.state = EngineState::kOutside;
   for (;;) {
-    const int64_t ticket = evenkeel_begin_step(region_, 0, EVENKEEL_PHASE_OTHER, EVENKEEL_DUMMY);
+    const int64_t ticket = counters_.library_calls.Watch(
+        [this] { return evenkeel_begin_step(region_, 0, EVENKEEL_PHASE_OTHER, EVENKEEL_DUMMY); });
     if (ticket <= 0) return absl::InternalError(absl::StrCat("begin_step: status ", ticket));
     const uint64_t epoch = evenkeel_epoch(region_, 0);
     evenkeel_end_step(region_, 0, ticket);
@@ -290,7 +293,11 @@ absl::Status Engine::Serve() {
   StartService();
   const absl::Status met = Meet();
   if (absl::IsCancelled(met)) return absl::OkStatus();  // told to end before it began
-  EVENKEEL_RETURN_IF_ERROR(met);
+  if (!met.ok()) {
+    counters_.state = EngineState::kEnded;
+    TellStatus(std::string(met.message()));
+    return met;
+  }
   counters_.state = EngineState::kServing;
   for (auto& lane : lanes_) {
     lane->thread = std::thread([&lane = *lane] { lane.status = lane.serving->Run(); });
@@ -299,8 +306,9 @@ absl::Status Engine::Serve() {
   counters_.state = EngineState::kStopping;
   End();
   counters_.state = EngineState::kEnded;
-  TellStatus();
-  return Verdict();
+  const absl::Status verdict = Verdict();
+  TellStatus(std::string(verdict.message()));
+  return verdict;
 }
 
 // The signal that arrived within `timeout`, or 0.
@@ -322,12 +330,12 @@ void Engine::AwaitEnd() {
   }
 }
 
-void Engine::TellStatus() {
+void Engine::TellStatus(const std::string& error) {
   uint64_t resent = 0;
   for (const auto& lane : lanes_) resent += lane->client->num_resent();
   counters_.resent_requests = resent;
-  const absl::Status status = WriteStatus(options_.run_dir, {options_.rank, greeting_.incarnation}, counters_,
-                                          evenkeel_num_calls_waited(region_));
+  evenkeel_report_calls_waited(region_, counters_.library_calls.num_waited());
+  const absl::Status status = WriteStatus(options_.run_dir, {options_.rank, greeting_.incarnation}, counters_, error);
   if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
 }
 

@@ -53,8 +53,13 @@ absl::StatusOr<Meeting> MeetPeers(const MeetingOptions& options, ExchangeClient&
     }
     if (missing.empty()) return Meeting::kComplete;
     if (now > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("no engine in ", options.place, " for rank ",
-                                                      absl::StrJoin(missing, ", "), " of ", options.num_ranks));
+      std::string text = absl::StrCat("no engine in ", options.place, " for rank ", absl::StrJoin(missing, ", "),
+                                      " of ", options.num_ranks);
+      for (const int rank : missing) {
+        const std::string error = options.last_error(rank);
+        if (!error.empty()) absl::StrAppend(&text, "; rank ", rank, " has ended: ", error);
+      }
+      return absl::DeadlineExceededError(text);
     }
     if (options.stop_within(kGreetPeriod)) return absl::CancelledError("stopped while starting");
   }

@@ -4,7 +4,8 @@
 //
 // Engines that do not fit do not serve together: whoever notices tells the other why, and each of them ends. A third
 // rank that fits one of them would wait for both, so one that ends tells all it knows first, and stays for a moment
-// for those who are about to ask.
+// for those who are about to ask. Whoever comes later still waits, as the others may be started anew, and says at last
+// why they ended.
 //
 // Threads:   the caller's; another one polls the server.
 // Errors:    kFailedPrecondition: an engine that does not fit, with its rank and what differs; kDeadlineExceeded: ranks
@@ -30,6 +31,8 @@ struct MeetingOptions {
   absl::Duration tell_within = absl::Seconds(1);  // why this engine ends
   // Waits for at most that long; whether to stop.
   std::function<bool(absl::Duration)> stop_within;
+  // Why the last engine of a rank that did not come has ended; empty: not known.
+  std::function<std::string(int)> last_error;
 };
 
 enum class Meeting {

@@ -60,9 +60,10 @@ absl::Status ParallelExperts::Route(const MoeBatch& batch, float* outputs) {
   // All copies of all tokens in order have the batch's own shape; a rest that is routed again has its own.
   const bool is_whole = copies_.size() == static_cast<size_t>(batch.num_tokens * config_.top_k);
   const int width = is_whole ? config_.top_k : 1;
-  const int code =
-      evenkeel_route(parts_.region, options_.lane, batch.layer, ids_.data(), static_cast<int32_t>(sizeof(int32_t)),
-                     static_cast<int64_t>(copies_.size()) / width, width, width, 0, slots_.data());
+  const int code = parts_.counters->library_calls.Watch([&] {
+    return evenkeel_route(parts_.region, options_.lane, batch.layer, ids_.data(), static_cast<int32_t>(sizeof(int32_t)),
+                          static_cast<int64_t>(copies_.size()) / width, width, width, 0, slots_.data());
+  });
   if (code != EVENKEEL_OK) return absl::InternalError(absl::StrCat("route layer ", batch.layer, ": status ", code));
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
   size_t kept = 0;
@@ -139,9 +140,14 @@ void ParallelExperts::ComputeLocal(int layer, float* outputs) {
     if (!parts_.slots->Compute(layer, group.local_slot, group.expert, x, results_.data() + at, scratch_)) {
       ++parts_.counters->stale_slot_uses;
     }
-    evenkeel_count(parts_.region, options_.lane, layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
     at += static_cast<size_t>(group.num_rows * config_.hidden_size);
   }
+  parts_.counters->library_calls.Watch([&] {
+    for (const SlotGroup& group : part.groups) {
+      evenkeel_count(parts_.region, options_.lane, layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
+    }
+    return true;
+  });
   Scatter(part, results_.data(), outputs);
 }
 

@@ -33,13 +33,15 @@ absl::Status PeerService::Serve(const ExchangeServer::Request& request, float* y
       return absl::InvalidArgumentError(absl::StrCat("layer ", request.layer, " has no local slot ", group.local_slot));
     }
   }
-  const int code = evenkeel_serve_begin(region_, thread_, request.peer.rank, request.peer.incarnation);
+  WaitWitness& witness = counters_->library_calls;
+  const int code = witness.Watch(
+      [&] { return evenkeel_serve_begin(region_, thread_, request.peer.rank, request.peer.incarnation); });
   if (code != EVENKEEL_OK) {
     return absl::FailedPreconditionError(absl::StrCat("not a member of the view: status ", code));
   }
   // Looked at within the bracket: as long as the asker waits, its own open step keeps the slots as they are.
   const absl::Status status = request.given_up() ? absl::CancelledError("given up") : Compute(request, y);
-  evenkeel_serve_end(region_, thread_);
+  witness.Watch([&] { return evenkeel_serve_end(region_, thread_); });
   if (!status.ok()) return status;
   counters_->served_rows += static_cast<uint64_t>(request.num_rows);
   switch (failure_->Take()) {
@@ -61,10 +63,15 @@ absl::Status PeerService::Compute(const ExchangeServer::Request& request, float*
   for (const SlotGroup& group : request.groups) {
     const Rows rows{x, group.num_rows, config_.hidden_size};
     if (!slots_->Compute(request.layer, group.local_slot, group.expert, rows, y, scratch_)) ++num_stale;
-    evenkeel_count(region_, thread_, request.layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
     x += group.num_rows * config_.hidden_size;
     y += group.num_rows * config_.hidden_size;
   }
+  counters_->library_calls.Watch([&] {
+    for (const SlotGroup& group : request.groups) {
+      evenkeel_count(region_, thread_, request.layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
+    }
+    return true;
+  });
   if (num_stale > 0 && request.given_up()) return absl::CancelledError("given up meanwhile");
   counters_->stale_slot_uses += num_stale;
   return absl::OkStatus();

@@ -46,7 +46,7 @@ absl::Status Serving::Run() {
     parts_.failure->StepsDone(++parts_.counters->steps);
     Pace(now);
   }
-  evenkeel_set_idle(parts_.region, options_.lane);
+  parts_.counters->library_calls.Watch([&] { return evenkeel_set_idle(parts_.region, options_.lane); });
   return absl::OkStatus();
 }
 
@@ -83,8 +83,10 @@ bool Serving::Choose() {
 
 absl::StatusOr<bool> Serving::Step() {
   const bool is_prompt = Choose();
+  const evenkeel_phase phase = is_prompt ? EVENKEEL_PREFILL : EVENKEEL_DECODE;
+  WaitWitness& witness = parts_.counters->library_calls;
   const int64_t ticket =
-      evenkeel_begin_step(parts_.region, options_.lane, is_prompt ? EVENKEEL_PREFILL : EVENKEEL_DECODE, EVENKEEL_REAL);
+      witness.Watch([&] { return evenkeel_begin_step(parts_.region, options_.lane, phase, EVENKEEL_REAL); });
   if (ticket <= 0) return absl::InternalError(absl::StrCat("begin_step: status ", ticket));
   const uint64_t epoch = evenkeel_epoch(parts_.region, options_.lane);
   parts_.counters->epoch = epoch;
@@ -94,12 +96,12 @@ absl::StatusOr<bool> Serving::Step() {
   logits_.resize(rows_.size() * static_cast<size_t>(parts_.model->config().vocab_size));
   const absl::Status status = parts_.model->Forward(rows_, *parts_.experts, workspace_, logits_.data());
   if (status.ok()) {
-    const int code = evenkeel_end_step(parts_.region, options_.lane, ticket);
+    const int code = witness.Watch([&] { return evenkeel_end_step(parts_.region, options_.lane, ticket); });
     if (code != EVENKEEL_OK) return absl::InternalError(absl::StrCat("end_step: status ", code));
     if (parts_.experts->dropped_tokens().empty()) without_replica_since_ = absl::InfiniteFuture();
     return true;
   }
-  evenkeel_abort_step(parts_.region, options_.lane, ticket);
+  witness.Watch([&] { return evenkeel_abort_step(parts_.region, options_.lane, ticket); });
   ++parts_.counters->aborted_steps;
   if (absl::IsUnavailable(status)) {
     without_replica_since_ = std::min(without_replica_since_, now);

@@ -18,6 +18,8 @@ namespace {
 
 constexpr double kBucketsPerOctave = 8;
 
+std::string PathOf(const std::string& run_dir, int rank) { return absl::StrCat(run_dir, "/engine-", rank, ".json"); }
+
 const char* NameOf(EngineState state) {
   switch (state) {
     case EngineState::kStarting:
@@ -55,13 +57,14 @@ double DurationHistogram::PercentileMs(double fraction) const {
 }
 
 absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& identity, const Counters& counters,
-                         uint64_t num_calls_waited) {
+                         const std::string& error) {
   const uint64_t epoch = counters.epoch;
   const nlohmann::ordered_json status = {
       {"rank", identity.rank},
       {"pid", getpid()},
       {"incarnation", identity.incarnation},
       {"state", NameOf(counters.state)},
+      {"error", error},
       {"epoch", absl::StrCat(epoch >> 32, ".", epoch & 0xFFFFFFFFu)},
       {"steps", counters.steps.load()},
       {"tokens", counters.tokens.load()},
@@ -69,7 +72,9 @@ absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& ident
       {"checked_tokens", counters.checked_tokens.load()},
       {"mismatched_tokens", counters.mismatched_tokens.load()},
       {"stale_slot_uses", counters.stale_slot_uses.load()},
-      {"calls_that_waited", num_calls_waited},
+      {"library_calls", counters.library_calls.num_watched()},
+      {"calls_that_waited", counters.library_calls.num_waited()},
+      {"calls_that_slept_in_faults", counters.library_calls.num_slept_in_faults()},
       {"dropped_tokens", counters.dropped_tokens.load()},
       {"served_rows", counters.served_rows.load()},
       {"rerouted_copies", counters.rerouted_copies.load()},
@@ -80,7 +85,7 @@ absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& ident
       {"step_ms_p50", counters.step_time.PercentileMs(0.5)},
       {"step_ms_p99", counters.step_time.PercentileMs(0.99)},
   };
-  const std::string path = absl::StrCat(run_dir, "/engine-", identity.rank, ".json"), fresh = path + ".new";
+  const std::string path = PathOf(run_dir, identity.rank), fresh = path + ".new";
   std::ofstream file(fresh, std::ios::trunc);
   file << status.dump() << '\n';
   file.close();
@@ -88,6 +93,13 @@ absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& ident
     return absl::UnavailableError(absl::StrCat("write ", path, ": ", std::strerror(errno)));
   }
   return absl::OkStatus();
+}
+
+std::string ReadError(const std::string& run_dir, int rank) {
+  std::ifstream file(PathOf(run_dir, rank));
+  const nlohmann::json status = nlohmann::json::parse(file, nullptr, false);
+  const auto error = status.is_object() ? status.find("error") : status.end();
+  return error != status.end() && error->is_string() ? error->get<std::string>() : "";
 }
 
 }  // namespace evenkeel::engine

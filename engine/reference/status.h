@@ -13,6 +13,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
+#include "engine/reference/wait_witness.h"
+
 namespace evenkeel::engine {
 
 // Durations by powers of 2^(1/8) from 1 us: percentiles to 9 %, in memory that does not grow.
@@ -46,6 +48,7 @@ struct Counters {
   std::atomic<uint64_t> epoch = 0;
   std::atomic<int> waiting_for = -1;  // rank
   DurationHistogram step_time;
+  WaitWitness library_calls;
 };
 
 struct EngineIdentity {
@@ -53,8 +56,11 @@ struct EngineIdentity {
   uint64_t incarnation = 0;
 };
 
-// Rewrites <run_dir>/engine-<rank>.json in one step.
+// Rewrites <run_dir>/engine-<rank>.json in one step. `error`: why the engine ends; empty: not for an error.
 absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& identity, const Counters& counters,
-                         uint64_t num_calls_waited);
+                         const std::string& error);
+
+// The error that the newest status of `rank` names; empty if none.
+std::string ReadError(const std::string& run_dir, int rank);
 
 }  // namespace evenkeel::engine

@@ -167,7 +167,7 @@ struct alignas(64) RegionHeader {
   Word has_post_move;
   Word called_begin_step;  // ever
   Word busy_until_ns;      // CLOCK_MONOTONIC
-  Word num_calls_waited;
+  Word num_calls_waited;   // as the engine watched them
 
   // By the agent.
   alignas(64) Word newest;      // sequence of the write << 8 | bank of the newest complete maps

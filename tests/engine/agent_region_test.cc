@@ -355,6 +355,9 @@ TEST_CASE("the status tells which calls were made, what is waited for and what i
   CHECK((status.idle && status.called_end_step && status.waiting_for.empty()));
   CHECK(status.num_steps == 1);
   CHECK(status.num_calls_waited == 0);
+  REQUIRE(evenkeel_report_calls_waited(pair.region.get(), 7) == EVENKEEL_OK);
+  CHECK(pair.agent->ReadStatus().num_calls_waited == 7);
+  CHECK(evenkeel_report_calls_waited(nullptr, 7) == EVENKEEL_INVALID_ARGUMENT);
 }
 
 TEST_CASE("a peer's region is read by rank and incarnation", "[agent_region]") {

@@ -14,6 +14,7 @@
 #include "catch2/catch.hpp"
 
 #include "algos/base/rng.h"
+#include "engine/reference/wait_witness.h"
 #include "engine/region/region_view.h"
 #include "tests/engine/engine_and_agent.h"
 
@@ -45,10 +46,11 @@ bool HoldsExpert(const std::byte* data, int32_t expert) {
   return true;
 }
 
-void StepForEver(evenkeel_region* region, int lane, const std::byte* weights, Tally& tally) {
+void StepForEver(evenkeel_region* region, int lane, const std::byte* weights, Tally& tally, WaitWitness& witness) {
   std::vector<int32_t> experts(static_cast<size_t>(kShape.num_slots()));
   while (tally.must_stop.Load() == 0) {
-    const int64_t ticket = evenkeel_begin_step(region, lane, EVENKEEL_DECODE, EVENKEEL_REAL);
+    const int64_t ticket =
+        witness.Watch([&] { return evenkeel_begin_step(region, lane, EVENKEEL_DECODE, EVENKEEL_REAL); });
     for (int layer = 0; layer < 2; ++layer) {
       evenkeel_physical_to_logical(region, lane, layer, experts.data());
       for (int round = 0; round < 2; ++round) {
@@ -59,7 +61,7 @@ void StepForEver(evenkeel_region* region, int lane, const std::byte* weights, Ta
         }
       }
     }
-    evenkeel_end_step(region, lane, ticket);
+    witness.Watch([&] { return evenkeel_end_step(region, lane, ticket); });
     tally.num_steps[lane].Add(1);
   }
 }
@@ -80,10 +82,11 @@ int RunEngine(const evenkeel_options& options, Tally& tally) {
   }
   if (evenkeel_ready(region, &error) != EVENKEEL_OK) return 2;
   tally.is_ready.Store(1);
-  std::thread other([&] { StepForEver(region, 1, weights, tally); });
-  StepForEver(region, 0, weights, tally);
+  WaitWitness witness;
+  std::thread other([&] { StepForEver(region, 1, weights, tally, witness); });
+  StepForEver(region, 0, weights, tally, witness);
   other.join();
-  const bool waited = evenkeel_num_calls_waited(region) != 0;
+  const bool waited = witness.num_watched() == 0 || witness.num_waited() != 0;
   evenkeel_destroy(region);
   return waited ? 3 : 0;
 }

@@ -65,7 +65,8 @@ class Rank {
                             .place = "here",
                             .within = within,
                             .tell_within = absl::Seconds(5),
-                            .stop_within = pause},
+                            .stop_within = pause,
+                            .last_error = [](int rank) { return rank == 2 ? "it fell over" : ""; }},
                            client_, *server_);
     });
   }
@@ -159,7 +160,7 @@ TEST_CASE("an engine whose peers do not come says which", "[meeting]") {
   const RunDirectory directory = RunDirectory::Open(temp.path).value();
   Rank only(directory, {.rank = 1, .num_ranks = 3});
   only.Start(absl::Milliseconds(50));
-  CHECK(only.Join().status().message() == "no engine in here for rank 0, 2 of 3");
+  CHECK(only.Join().status().message() == "no engine in here for rank 0, 2 of 3; rank 2 has ended: it fell over");
 }
 
 }  // namespace

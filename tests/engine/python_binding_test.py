@@ -78,7 +78,8 @@ def test_steps_route_and_count_by_the_default_placement(directory):
         assert region.logical_to_physical(0, 4) == [[0, 5], [1], [2, 3], [4]]
         assert region.expert_map(0, 1) == [2, -1, 0, 1]
         assert region.slot_content(0, 2) == (0, 1, True)
-        assert region.epoch() == (0, 0) and region.lost_ranks() == [] and region.num_calls_waited == 0
+        assert region.epoch() == (0, 0) and region.lost_ranks() == []
+        region.report_calls_waited(0)
         region.set_idle()
         region.serve_begin(0, 5)
         region.serve_end()
