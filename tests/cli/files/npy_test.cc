@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/npy.h"
+#include "cli/files/npy.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -73,8 +75,8 @@ TEST_CASE("what is no array of counts is refused with the reason", "[npy]") {
   CHECK(MessageOf(Npy("{'descr': '<u4', 'shape': (1,)}", Bytes<uint32_t>({1}))) ==
         "npy: its header has no fortran_order");
   CHECK(MessageOf(Npy("{'descr': '<u4", "")) == "npy: descr has no end");
-  CHECK(MessageOf(Npy(HeaderOf("<i4", "2"), Bytes<int32_t>({5, -1}))) == "npy: value 1 is no count");
-  CHECK(MessageOf(Npy(HeaderOf("<f8", "1"), Bytes<double>({1e300}))) == "npy: value 0 is no count");
+  CHECK(MessageOf(Npy(HeaderOf("<i4", "2"), Bytes<int32_t>({5, -1}))) == "npy: value [1] is negative");
+  CHECK(MessageOf(Npy(HeaderOf("<f8", "1"), Bytes<double>({1e300}))) == "npy: value [0] is beyond 64 bits");
 }
 
 TEST_CASE("a shape that does not fit the data is refused, also one whose product overflows", "[npy]") {
@@ -93,17 +95,29 @@ TEST_CASE("a file cut off anywhere is refused", "[npy]") {
   for (size_t length = 0; length < whole.size(); ++length) CHECK_FALSE(ParseNpy(whole.substr(0, length)).ok());
 }
 
-TEST_CASE("two dimensions are one load, three are one a window", "[npy]") {
-  const auto one = LoadsOf({.shape = {2, 3}, .values = {1, 2, 3, 4, 5, 6}});
-  REQUIRE(one.ok());
-  REQUIRE(one->size() == 1);
-  CHECK((*one)[0] == algos::Load{.num_layers = 2, .num_experts = 3, .tokens = {1, 2, 3, 4, 5, 6}});
-  const auto two = LoadsOf({.shape = {2, 1, 3}, .values = {1, 2, 3, 4, 5, 6}});
-  REQUIRE(two.ok());
-  REQUIRE(two->size() == 2);
-  CHECK((*two)[1] == algos::Load{.num_layers = 1, .num_experts = 3, .tokens = {4, 5, 6}});
-  CHECK_FALSE(LoadsOf({.shape = {6}, .values = {1, 2, 3, 4, 5, 6}}).ok());
-  CHECK_FALSE(LoadsOf({.shape = {2, 0}, .values = {}}).ok());
+TEST_CASE("what is no count is named with its place", "[npy]") {
+  const auto message = [](double value) {
+    return MessageOf(Npy(HeaderOf("<f8", "2, 1, 2"), Bytes<double>({1, 2, 3, value})));
+  };
+  CHECK(message(std::nan("")) == "npy: value [1, 0, 1] is NaN");
+  CHECK(message(INFINITY) == "npy: value [1, 0, 1] is infinite");
+  CHECK(message(-0.6) == "npy: value [1, 0, 1] is negative");
+  CHECK(message(-0.4).empty());
+  CHECK(MessageOf(Npy(HeaderOf("<u4", "1, 1, 1, 1, 1, 1, 1, 1, 1"), Bytes<uint32_t>({1}))) == "npy: has 9 dimensions");
+}
+
+TEST_CASE("what was written is read again, in 4 bytes a value where they do", "[npy]") {
+  const NpyArray narrow{.shape = {2, 3}, .values = {0, 1, 2, 3, 4, UINT32_MAX}};
+  const NpyArray wide{.shape = {1}, .values = {uint64_t{UINT32_MAX} + 1}};
+  for (const NpyArray& array : {narrow, wide}) {
+    const std::string bytes = RenderNpy(array);
+    const auto read = ParseNpy(bytes);
+    REQUIRE(read.status() == absl::OkStatus());
+    CHECK(read->shape == array.shape);
+    CHECK(read->values == array.values);
+  }
+  CHECK(RenderNpy(narrow).size() == 128 + 24);
+  CHECK(RenderNpy(wide).size() == 128 + 8);
 }
 
 TEST_CASE("files are read, and errors name the file", "[npy]") {

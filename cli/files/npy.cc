@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/npy.h"
+#include "cli/files/npy.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <limits>
-#include <optional>
-#include <sstream>
 #include <type_traits>
 #include <utility>
 
@@ -18,7 +15,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "algos/base/check.h"
 #include "algos/base/status_macros.h"
+#include "cli/files/file.h"
 
 namespace evenkeel::cli {
 
@@ -26,6 +25,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
+constexpr size_t kDimensionsMax = 8;
 constexpr std::string_view kMagic("\x93NUMPY", 6);
 
 absl::Status NotNpy(std::string_view why) {
@@ -74,27 +74,31 @@ absl::StatusOr<std::vector<size_t>> ShapeOf(std::string_view text) {
     if (!absl::SimpleAtoi(piece, &size)) return NotNpy(absl::StrCat("size '", piece, "' is no number"));
     shape.push_back(size);
   }
+  if (shape.size() > kDimensionsMax) return NotNpy(absl::StrCat("has ", shape.size(), " dimensions"));
   return shape;
 }
 
-// Bytes of a value, and how they are read; none for a value that is no count.
+// Bytes of a value, and how it is read: into `value`, or the answer is what is wrong with it.
 struct Reader {
   size_t size = 0;
-  std::optional<uint64_t> (*read)(const char* at) = nullptr;
+  const char* (*read)(const char* at, uint64_t& value) = nullptr;
 };
 
 template <typename T>
-std::optional<uint64_t> ReadAs(const char* at) {
-  T value{};
-  std::memcpy(&value, at, sizeof value);
+const char* ReadAs(const char* at, uint64_t& value) {
+  T raw{};
+  std::memcpy(&raw, at, sizeof raw);
   if constexpr (std::is_floating_point_v<T>) {
-    const double rounded = std::nearbyint(static_cast<double>(value));
-    if (!(rounded >= 0 && rounded < 0x1p64)) return std::nullopt;
-    return static_cast<uint64_t>(rounded);
+    if (std::isnan(raw)) return "is NaN";
+    const double rounded = std::nearbyint(static_cast<double>(raw));
+    if (rounded < 0) return "is negative";
+    if (!(rounded < 0x1p64)) return std::isinf(raw) ? "is infinite" : "is beyond 64 bits";
+    value = static_cast<uint64_t>(rounded);
   } else {
-    if (std::is_signed_v<T> && value < T{0}) return std::nullopt;
-    return static_cast<uint64_t>(value);
+    if (std::is_signed_v<T> && raw < T{0}) return "is negative";
+    value = static_cast<uint64_t>(raw);
   }
+  return nullptr;
 }
 
 template <typename T>
@@ -138,47 +142,48 @@ absl::StatusOr<NpyArray> ParseNpy(std::string_view bytes) {
     return NotNpy(absl::StrCat("holds ", parts.data.size(), " bytes, which is not ", reader.size,
                                " for each value of shape (", std::string(shape), ")"));
   }
-  array.values.reserve(num_values);
+  array.values.resize(num_values);
   for (size_t i = 0; i < num_values; ++i) {
-    const std::optional<uint64_t> value = reader.read(parts.data.data() + i * reader.size);
-    if (!value) return NotNpy(absl::StrCat("value ", i, " is no count"));
-    array.values.push_back(*value);
+    const char* wrong = reader.read(parts.data.data() + i * reader.size, array.values[i]);
+    if (wrong != nullptr) return NotNpy(absl::StrCat("value ", PlaceText(array.shape, i), " ", wrong));
   }
   return array;
 }
 
 absl::StatusOr<NpyArray> ReadNpy(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("open ", path, ": no such file, or no permission"));
-  std::ostringstream bytes;
-  bytes << file.rdbuf();
-  if (file.bad() || bytes.bad()) return absl::UnavailableError(absl::StrCat("read ", path, ": failed"));
-  absl::StatusOr<NpyArray> array = ParseNpy(bytes.str());
-  if (!array.ok()) return absl::Status(array.status().code(), absl::StrCat(path, ": ", array.status().message()));
-  return array;
+  EVENKEEL_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kNpyBytesMax));
+  return InFile(path, ParseNpy(bytes));
 }
 
-absl::StatusOr<std::vector<algos::Load>> LoadsOf(const NpyArray& array) {
-  const size_t dims = array.shape.size();
-  if (dims != 2 && dims != 3) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("loads: an array of ", dims, " dimensions; [layers, experts] or [windows, layers, experts]"));
+std::string RenderNpy(const NpyArray& array) {
+  const bool wide = std::ranges::any_of(array.values, [](uint64_t v) { return v > UINT32_MAX; });
+  std::string shape;
+  for (size_t size : array.shape) absl::StrAppend(&shape, size, ", ");
+  if (array.shape.size() > 1) shape.resize(shape.size() - 2);
+  std::string header =
+      absl::StrCat("{'descr': '", wide ? "<u8" : "<u4", "', 'fortran_order': False, 'shape': (", shape, "), }");
+  constexpr size_t kPrefix = 10, kAlignment = 64;  // magic, version and length; where NumPy lets data begin
+  header.append(kAlignment - (kPrefix + header.size() + 1) % kAlignment, ' ').push_back('\n');
+  std::string bytes(kMagic);
+  bytes.append({'\1', '\0', static_cast<char>(header.size() % 256), static_cast<char>(header.size() / 256)});
+  bytes.append(header);
+  const size_t width = wide ? 8 : 4;
+  const size_t begin = bytes.size();
+  bytes.resize(begin + width * array.values.size());
+  for (size_t i = 0; i < array.values.size(); ++i) {
+    std::memcpy(bytes.data() + begin + width * i, &array.values[i], width);
   }
-  const size_t num_windows = dims == 3 ? array.shape[0] : 1;
-  const size_t num_layers = array.shape[dims - 2], num_experts = array.shape[dims - 1];
-  constexpr size_t kCountMax = std::numeric_limits<int>::max();
-  if (num_layers == 0 || num_experts == 0 || num_layers > kCountMax || num_experts > kCountMax) {
-    return absl::InvalidArgumentError(absl::StrCat("loads: ", num_layers, " layers x ", num_experts, " experts"));
+  return bytes;
+}
+
+std::string PlaceText(const std::vector<size_t>& shape, size_t flat) {
+  std::string text;
+  for (size_t dim = shape.size(); dim-- > 0;) {
+    EVENKEEL_CHECK(shape[dim] > 0);
+    text = absl::StrCat(flat % shape[dim], text.empty() ? "" : ", ", text);
+    flat /= shape[dim];
   }
-  std::vector<algos::Load> loads;
-  const size_t cells = num_layers * num_experts;
-  for (size_t window = 0; window < num_windows; ++window) {
-    const auto begin = array.values.begin() + static_cast<std::ptrdiff_t>(window * cells);
-    algos::Load load{.num_layers = static_cast<int>(num_layers), .num_experts = static_cast<int>(num_experts)};
-    load.tokens.assign(begin, begin + static_cast<std::ptrdiff_t>(cells));
-    loads.push_back(std::move(load));
-  }
-  return loads;
+  return absl::StrCat("[", text, "]");
 }
 
 }  // namespace evenkeel::cli
