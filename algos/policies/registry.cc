@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "algos/policies/constraints.h"
 #include "algos/policies/deepseek.h"
 #include "algos/policies/greedy.h"
 
@@ -14,8 +15,10 @@ namespace evenkeel::algos {
 
 std::span<const NamedPolicy> AllPolicies() {
   static constexpr NamedPolicy kPolicies[] = {
-      {"deepseek", "DeepSeek's EPLB, hierarchical and global, bit for bit with stable sorts", DeepseekPolicy},
-      {"greedy", "the same idea, no expert twice on a rank, close to the current placement", GreedyPolicy},
+      {"deepseek", "DeepSeek's EPLB, hierarchical and global, bit for bit with stable sorts",
+       Within<DeepseekPolicy, {.groups = true}>},
+      {"greedy", "the same idea, no expert twice on a rank, close to the current placement",
+       Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>},
   };
   return kPolicies;
 }

@@ -2,6 +2,9 @@
 //
 // Registry: every policy, by name.
 //
+// What is listed obeys dead ranks, groups, capacities, pins and budgets whatever the policy's own definition knows
+// of them (constraints.h); the policies as published are in their own modules.
+//
 // Errors:    kNotFound with the list of names where there is none of this name.
 #pragma once
 

@@ -122,6 +122,10 @@ void Relabeler::PlaceRank(const std::vector<ExpertId>& content, RankId rank, con
     if (current != nullptr) {
       const auto now = std::span(current->expert_of_slot).subspan(first, count);
       held = static_cast<size_t>(std::find(now.begin(), now.end(), expert) - now.begin());
+      while (held < count && slots[held] != kNoExpert) {
+        held = static_cast<size_t>(std::find(now.begin() + static_cast<std::ptrdiff_t>(held) + 1, now.end(), expert) -
+                                   now.begin());
+      }
     }
     if (held < count) {
       slots[held] = expert;

@@ -30,8 +30,7 @@ class Relabeler {
   // Requires: `cluster` outlives this.
   explicit Relabeler(const Cluster& cluster) : cluster_(cluster) {}
 
-  // `contents` [num_ranks]: the experts planned for each rank, at most slots_per_rank, none twice; empty on
-  // dead ranks. `current` is what is there now, or null. Slots of dead ranks come out blank.
+  // `contents` [num_ranks]: the experts planned for each rank, at most slots_per_rank; empty on dead ranks. `current` is what is there now, or null. Slots of dead ranks come out blank.
   Placement Apply(const std::vector<std::vector<ExpertId>>& contents, const Placement* current);
 
  private:

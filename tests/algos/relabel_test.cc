@@ -120,5 +120,12 @@ TEST_CASE("large groups are renamed too: whole nodes of a permuted copy are foun
   CHECK(Relabeler(cluster).Apply(contents, &current) == current);
 }
 
+TEST_CASE("an expert twice on a rank stays twice there", "[relabel]") {
+  const Cluster cluster = ClusterOf({.num_experts = 3, .num_ranks = 2, .slots_per_rank = 3}, 2);
+  Relabeler relabeler(cluster);
+  const Placement current = PlacementFrom({0, 1, 0, 2, 2, 1});
+  CHECK(relabeler.Apply(ContentsOf({{2, 2, 2}, {1, 0, 0}}), &current) == PlacementFrom({0, 1, 0, 2, 2, 2}));
+}
+
 }  // namespace
 }  // namespace evenkeel::algos

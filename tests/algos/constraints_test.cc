@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "algos/policies/constraints.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "algos/base/rng.h"
+#include "algos/imbalance.h"
+#include "algos/moves.h"
+#include "algos/policies/deepseek.h"
+#include "algos/policies/registry.h"
+#include "algos/policies/repair/move_budget.h"
+#include "algos/policies/repair/part_problem.h"
+#include "algos/policies/repair/repair.h"
+#include "tests/algos/planning_reference.h"
+
+namespace evenkeel::algos {
+namespace {
+
+using testing::LogNormalLoad;
+
+// Every expert somewhere, the other slots at random; none twice on a rank as far as that goes.
+Placement RandomPlacement(const Shape& shape, Rng& rng) {
+  Placement placement;
+  for (int s = 0; s < shape.num_slots(); ++s) {
+    placement.expert_of_slot.push_back(
+        ExpertId(s < shape.num_experts ? s : static_cast<int>(rng.Below(static_cast<uint64_t>(shape.num_experts)))));
+  }
+  rng.Shuffle(placement.expert_of_slot);
+  return placement;
+}
+
+Problem RandomProblem(Rng& rng, int num_nodes, int ranks_per_node, int slots_per_rank, int num_experts) {
+  Problem problem{
+      .shape = {.num_experts = num_experts, .num_ranks = num_nodes * ranks_per_node, .slots_per_rank = slots_per_rank},
+      .num_layers = 3,
+      .num_nodes = num_nodes};
+  for (int i = 0; i < 3; ++i) problem.episodes.push_back(LogNormalLoad(3, num_experts, 1.0, rng));
+  for (int layer = 0; layer < 3; ++layer) problem.current.push_back(RandomPlacement(problem.shape, rng));
+  return problem;
+}
+
+// A number of problems in which each constraint is there or not.
+Problem ConstrainedProblem(Rng& rng) {
+  Problem problem = RandomProblem(rng, 1 << rng.Below(3), 2, 4, 16);
+  if (rng.Chance(0.5)) problem.num_expert_groups = 8;
+  const auto num_ranks = static_cast<uint64_t>(problem.shape.num_ranks);
+  if (problem.shape.num_ranks >= 8 && rng.Chance(0.5)) {
+    problem.dead_ranks.assign(num_ranks, false);
+    for (uint64_t i = rng.Below(3); i > 0; --i) problem.dead_ranks[rng.Below(num_ranks)] = true;
+  } else if (problem.shape.num_ranks < 4) {
+    problem.shape.slots_per_rank = 9;
+    for (Placement& placement : problem.current) placement = RandomPlacement(problem.shape, rng);
+  }
+  if (rng.Chance(0.5)) {
+    for (int i = 0; i < 4; ++i) {
+      const Pin pin{LayerId(static_cast<int>(rng.Below(3))), ExpertId(static_cast<int>(rng.Below(4))),
+                    RankId(static_cast<int>(rng.Below(num_ranks)))};
+      if (problem.IsLive(pin.rank)) problem.pins.push_back(pin);
+    }
+    if (!ValidateRoomForPins(problem).ok()) problem.pins.clear();
+  }
+  if (rng.Chance(0.5)) problem.moves_max = static_cast<int>(rng.Below(12));
+  if (rng.Chance(0.3)) {
+    for (uint64_t i = 0; i < num_ranks; ++i) problem.capacities.push_back(rng.Chance(0.3) ? 2.0 : 1.0);
+  }
+  if (rng.Chance(0.3)) problem.layers = {LayerId(0), LayerId(2)};
+  return problem;
+}
+
+PolicyConfig ConfigFor(const Problem& problem, uint64_t seed) {
+  Rng rng(seed);
+  PolicyConfig config;
+  for (int layer = 0; layer < problem.num_layers; ++layer) {
+    config.placements.push_back(RandomPlacement(problem.shape, rng));
+  }
+  return config;
+}
+
+bool Holds(const Problem& problem, const Placement& placement, RankId rank, ExpertId expert) {
+  for (int i = 0; i < problem.shape.slots_per_rank; ++i) {
+    if (placement.expert_of_slot[problem.shape.SlotAt(rank, i).idx()] == expert) return true;
+  }
+  return false;
+}
+
+// What is needed in any case: from the living part of the current placement to one that holds everything.
+int MovesNeeded(const Problem& problem, LayerId layer) {
+  const Load total = TotalLoad(problem);
+  LayerCosts costs(problem, total.layer(layer));
+  Placement start = problem.current[layer.idx()];
+  BlankDeadRanks(problem, start);
+  costs.Reset(start);
+  RepairLayer(problem, layer, costs);
+  return CountMoves(problem.shape, problem.current[layer.idx()], costs.placement());
+}
+
+void CheckObeyed(const Problem& problem, const std::vector<LayerPlan>& plans) {
+  REQUIRE(plans.size() == 3);
+  for (LayerId layer : PlannedLayers(problem)) {
+    CAPTURE(layer.value());
+    const LayerPlan& plan = plans[layer.idx()];
+    REQUIRE(Validate(plan.placement, problem.shape).ok());
+    for (int s = 0; s < problem.shape.num_slots(); ++s) {
+      if (problem.IsLive(problem.shape.RankOf(SlotIdx(s)))) continue;
+      CHECK(plan.placement.expert_of_slot[static_cast<size_t>(s)] == kNoExpert);
+    }
+    for (const Pin& pin : problem.pins) {
+      if (pin.layer == layer) CHECK(Holds(problem, plan.placement, pin.rank, pin.expert));
+    }
+    if (problem.moves_max.has_value()) {
+      const int moves = CountMoves(problem.shape, problem.current[layer.idx()], plan.placement);
+      CHECK(moves <= std::max(*problem.moves_max, MovesNeeded(problem, layer)));
+    }
+    const size_t num_replicas = Invert(plan.placement, problem.shape.num_experts).slots.size();
+    CHECK((plan.shares.empty() || plan.shares.size() == num_replicas));
+  }
+  const std::vector<LayerId> planned = PlannedLayers(problem);
+  for (int layer = 0; layer < problem.num_layers; ++layer) {
+    if (std::ranges::find(planned, LayerId(layer)) != planned.end()) continue;
+    CHECK(plans[static_cast<size_t>(layer)].placement == problem.current[static_cast<size_t>(layer)]);
+  }
+}
+
+// Whether the experts of each group are on one node.
+bool KeepsGroupsOnNodes(const Problem& problem, const Placement& placement) {
+  const int group_size = problem.shape.num_experts / problem.num_expert_groups;
+  const int slots_per_node = problem.shape.num_slots() / problem.num_nodes;
+  std::map<int, std::set<int>> nodes_of;
+  for (int s = 0; s < problem.shape.num_slots(); ++s) {
+    const ExpertId expert = placement.expert_of_slot[static_cast<size_t>(s)];
+    if (expert.valid()) nodes_of[expert.value() / group_size].insert(s / slots_per_node);
+  }
+  return std::ranges::all_of(nodes_of, [](const auto& group) { return group.second.size() == 1; });
+}
+
+// DeepSeek's, as if there were no nodes: a policy that knows none of the constraints.
+absl::StatusOr<std::vector<LayerPlan>> FlatPolicy(const Problem& problem, const PolicyConfig& config) {
+  Problem flat = problem;
+  flat.num_nodes = flat.num_expert_groups = 1;
+  return DeepseekPolicy(flat, config);
+}
+
+// The same, for eight ranks alone.
+absl::StatusOr<std::vector<LayerPlan>> EightRanksPolicy(const Problem& problem, const PolicyConfig& config) {
+  if (problem.shape.num_ranks != 8) return absl::InvalidArgumentError("eight ranks");
+  return FlatPolicy(problem, config);
+}
+
+constexpr uint64_t kSeeds = 60;
+
+TEST_CASE("every policy obeys dead ranks, pins and budgets, keeps every expert, and repeats itself", "[constraints]") {
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    const Problem problem = ConstrainedProblem(rng);
+    const PolicyConfig config = ConfigFor(problem, seed);
+    for (const NamedPolicy& policy : AllPolicies()) {
+      CAPTURE(std::string(policy.name));
+      const auto plans = policy.plan(problem, config);
+      CAPTURE(plans.status().ToString());
+      REQUIRE(plans.ok());
+      CheckObeyed(problem, *plans);
+      CHECK(*policy.plan(problem, config) == *plans);
+    }
+  }
+}
+
+TEST_CASE("a policy that knows no constraint is made to obey them all", "[constraints]") {
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = ConstrainedProblem(rng);
+    const auto plans = PlanWithin(FlatPolicy, {}, problem, {});
+    REQUIRE(plans.ok());
+    CheckObeyed(problem, *plans);
+  }
+}
+
+TEST_CASE("a result is passed on as it is where nothing constrains it", "[constraints]") {
+  Rng rng(7);
+  Problem problem = RandomProblem(rng, 2, 4, 3, 16);
+  problem.dead_ranks.assign(8, false);
+  problem.capacities.assign(8, 3.0);
+  CHECK(*PlanWithin(DeepseekPolicy, {}, problem, {}) == *DeepseekPolicy(problem, {}));
+  problem.num_expert_groups = 4;
+  CHECK(*PlanBy("deepseek", problem) == *DeepseekPolicy(problem, {}));
+  problem.pins = {{LayerId(1), ExpertId(0), RankId(0)}};
+  CHECK((*PlanBy("deepseek", problem))[0] == (*DeepseekPolicy(problem, {}))[0]);
+}
+
+TEST_CASE("the living ranks are planned as a group of their own", "[constraints]") {
+  Rng rng(3);
+  Problem problem = RandomProblem(rng, 2, 4, 3, 12);
+  problem.num_expert_groups = 4;
+  problem.dead_ranks = {false, true, false, false, true, false, false, false};
+  const Part part = LivingRanks(problem);
+  CHECK(part.num_nodes == 2);
+  const auto mine = *DeepseekPolicy(PartOf(problem, part), {});
+  const auto plans = *PlanBy("deepseek", problem);
+  for (size_t layer = 0; layer < 3; ++layer) {
+    for (size_t i = 0; i < part.ranks.size() * 3; ++i) {
+      const SlotIdx slot = problem.shape.SlotAt(part.ranks[i / 3], static_cast<int>(i % 3));
+      CHECK(plans[layer].placement.expert_of_slot[slot.idx()] == mine[layer].placement.expert_of_slot[i]);
+    }
+  }
+  problem.dead_ranks[5] = true;  // two ranks on one node, three on the other
+  CHECK(LivingRanks(problem).num_nodes == 1);
+  CheckObeyed(problem, *PlanBy("deepseek", problem));
+}
+
+TEST_CASE("what a policy that refuses the living ranks plans for dead ones is left out", "[constraints]") {
+  Rng rng(4);
+  Problem problem = RandomProblem(rng, 2, 4, 3, 16);
+  problem.dead_ranks = {false, true, false, false, false, true, false, false};
+  const auto plans = PlanWithin(EightRanksPolicy, {}, problem, {});
+  REQUIRE(plans.ok());
+  CheckObeyed(problem, *plans);
+  const auto refused = PlanWithin(EightRanksPolicy, {}, problem, {.options = {{"magic", 1}}});
+  CHECK(refused.status().message().find("'magic'") != absl::string_view::npos);
+}
+
+TEST_CASE("a policy without nodes keeps groups on nodes, and nodes their groups while they are even", "[constraints]") {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 4, 2, 3, 16);
+    problem.num_expert_groups = 8;
+    const auto plans = *PlanWithin(FlatPolicy, {}, problem, {});
+    for (const LayerPlan& plan : plans) CHECK(KeepsGroupsOnNodes(problem, plan.placement));
+    problem.current = PlacementsOf(plans);
+    const auto again = *PlanWithin(FlatPolicy, {}, problem, {});
+    CHECK(again == plans);
+  }
+}
+
+TEST_CASE("pins take blank slots first and lose no expert", "[constraints]") {
+  Problem problem{.shape = {.num_experts = 4, .num_ranks = 2, .slots_per_rank = 3}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 4, .tokens = {8, 4, 2, 1}}};
+  problem.pins = {{LayerId(0), ExpertId(0), RankId(1)}};
+  LayerCosts costs(problem, problem.episodes[0].layer(LayerId(0)));
+  const auto after_repair = [&](std::vector<int> experts) {
+    Placement placement;
+    for (int e : experts) placement.expert_of_slot.push_back(ExpertId(e));
+    costs.Reset(placement);
+    RepairLayer(problem, LayerId(0), costs);
+    std::vector<int> repaired;
+    for (ExpertId expert : costs.placement().expert_of_slot) repaired.push_back(expert.value());
+    return repaired;
+  };
+  CHECK(after_repair({0, 1, -1, 2, 3, -1}) == std::vector<int>{0, 1, -1, 2, 3, 0});
+  // The replica of 2 goes, for 8 and 7 tokens; without that of 1 it were 9 and 6.
+  CHECK(after_repair({0, 1, 2, 3, 2, 1}) == std::vector<int>{0, 1, 2, 3, 0, 1});
+  // Missing experts are placed too.
+  CHECK(after_repair({-1, -1, -1, -1, 3, 3}) == std::vector<int>{1, 2, -1, 0, 3, 3});
+}
+
+TEST_CASE("pins change places with their own replica, or send a third expert away, where nothing is spare",
+          "[constraints]") {
+  Problem problem{.shape = {.num_experts = 4, .num_ranks = 2, .slots_per_rank = 2}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 4, .tokens = {8, 4, 2, 1}}};
+  problem.pins = {{LayerId(0), ExpertId(0), RankId(1)}};
+  LayerCosts costs(problem, problem.episodes[0].layer(LayerId(0)));
+  Placement placement;
+  for (int e : {0, 3, 1, 2}) placement.expert_of_slot.push_back(ExpertId(e));
+  costs.Reset(placement);
+  RepairLayer(problem, LayerId(0), costs);
+  // For 1 it gives 5 and 10 tokens, for 2 it were 3 and 12.
+  CHECK(costs.expert(SlotIdx(0)) == ExpertId(1));
+  CHECK(costs.expert(SlotIdx(2)) == ExpertId(0));
+
+  Problem three{.shape = {.num_experts = 5, .num_ranks = 3, .slots_per_rank = 2}, .num_layers = 1};
+  three.episodes = {{.num_layers = 1, .num_experts = 5, .tokens = {8, 4, 2, 1, 1}}};
+  three.pins = {{LayerId(0), ExpertId(0), RankId(0)}, {LayerId(0), ExpertId(0), RankId(1)}};
+  LayerCosts of_three(three, three.episodes[0].layer(LayerId(0)));
+  placement.expert_of_slot.clear();
+  for (int e : {0, 3, 1, 2, 4, 4}) placement.expert_of_slot.push_back(ExpertId(e));
+  of_three.Reset(placement);
+  RepairLayer(three, LayerId(0), of_three);
+  CHECK(of_three.Holds(RankId(0), ExpertId(0)));
+  CHECK(of_three.Holds(RankId(1), ExpertId(0)));
+  CHECK(of_three.Holds(RankId(2), ExpertId(4)));
+  CHECK(Validate(of_three.placement(), three.shape).ok());
+}
+
+TEST_CASE("pins that leave no room are refused", "[constraints]") {
+  Problem problem{.shape = {.num_experts = 4, .num_ranks = 2, .slots_per_rank = 2}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 4, .tokens = {8, 4, 2, 1}}};
+  for (int e : {0, 1, 2}) problem.pins.push_back({LayerId(0), ExpertId(e), RankId(0)});
+  CHECK(PlanBy("greedy", problem).status().message() ==
+        "problem: pins: layer 0 has more pins on rank 0 than its 2 slots");
+  problem.pins = {{LayerId(0), ExpertId(0), RankId(0)}, {LayerId(0), ExpertId(0), RankId(1)}};
+  CHECK(PlanBy("greedy", problem).status().message() ==
+        "problem: pins: layer 0 needs 5 slots with its pins; the living ranks have 4");
+}
+
+TEST_CASE("a rank twice as fast gets more, whoever plans", "[constraints]") {
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 1, 8, 4, 24);
+    const auto even = *FlatPolicy(problem, {});
+    problem.capacities = {1, 1, 2, 1, 1, 1, 1, 1};
+    const auto plans = *PlanWithin(FlatPolicy, {}, problem, {});
+    const Load total = TotalLoad(problem);
+    for (LayerId layer : PlannedLayers(problem)) {
+      const auto tokens = total.layer(layer);
+      LayerCosts costs(problem, tokens);
+      costs.Reset(even[layer.idx()].placement);
+      const double before = costs.Now().max;
+      costs.Reset(plans[layer.idx()].placement);
+      CHECK(costs.Now().max < before);
+      CHECK(EvenRankLoads(plans[layer.idx()].placement, problem.shape, tokens)[2] >
+            EvenRankLoads(even[layer.idx()].placement, problem.shape, tokens)[2]);
+    }
+  }
+}
+
+// The lowest largest cost over all placements whose ranks mix what is there with what is planned: every choice of
+// experts for every rank, by brute force.
+double BestMixture(const Problem& problem, const Placement& planned, int moves_max) {
+  const Shape& shape = problem.shape;
+  const Placement& current = problem.current[0];
+  const size_t count = static_cast<size_t>(shape.slots_per_rank);
+  std::vector<std::set<std::vector<ExpertId>>> contents(static_cast<size_t>(shape.num_ranks));
+  for (size_t rank = 0; rank < contents.size(); ++rank) {
+    const auto at = [&](const Placement& p) {
+      std::vector<ExpertId> content(p.expert_of_slot.begin() + static_cast<std::ptrdiff_t>(rank * count),
+                                    p.expert_of_slot.begin() + static_cast<std::ptrdiff_t>((rank + 1) * count));
+      std::ranges::sort(content);
+      return content;
+    };
+    const std::vector<ExpertId> now = at(current), then = at(planned);
+    std::vector<ExpertId> both, all;
+    std::ranges::set_intersection(now, then, std::back_inserter(both));
+    std::ranges::set_union(now, then, std::back_inserter(all));
+    for (uint32_t subset = 0; subset < 1u << all.size(); ++subset) {
+      std::vector<ExpertId> content;
+      for (size_t i = 0; i < all.size(); ++i) {
+        if (subset >> i & 1) content.push_back(all[i]);
+      }
+      if (content.size() == count && std::ranges::includes(content, both)) contents[rank].insert(content);
+    }
+  }
+  LayerCosts costs(problem, problem.episodes[0].layer(LayerId(0)));
+  double best = std::numeric_limits<double>::infinity();
+  Placement placement;
+  const auto choose = [&](const auto& self, size_t rank) -> void {
+    if (rank == contents.size()) {
+      if (!Validate(placement, shape).ok() || CountMoves(shape, current, placement) > moves_max) return;
+      costs.Reset(placement);
+      best = std::min(best, costs.Now().max);
+      return;
+    }
+    for (const auto& content : contents[rank]) {
+      placement.expert_of_slot.insert(placement.expert_of_slot.end(), content.begin(), content.end());
+      self(self, rank + 1);
+      placement.expert_of_slot.resize(rank * count);
+    }
+  };
+  choose(choose, 0);
+  return best;
+}
+
+TEST_CASE("a budget is spent as an exhaustive search would on small cases", "[constraints]") {
+  int below_start = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem{.shape = {.num_experts = 5, .num_ranks = 3, .slots_per_rank = 2}, .num_layers = 1};
+    problem.episodes = {LogNormalLoad(1, 5, 1.0, rng)};
+    problem.current = {RandomPlacement(problem.shape, rng)};
+    const Placement planned = RandomPlacement(problem.shape, rng);
+    LayerCosts costs(problem, problem.episodes[0].layer(LayerId(0)));
+    for (int moves_max = 0; moves_max <= 6; ++moves_max) {
+      CAPTURE(moves_max);
+      costs.Reset(problem.current[0]);
+      const double start = costs.Now().max;
+      MoveTowards(problem, problem.current[0], planned, moves_max, costs);
+      CHECK(costs.Now().max == Approx(BestMixture(problem, planned, moves_max)));
+      CHECK(CountMoves(problem.shape, problem.current[0], costs.placement()) <= moves_max);
+      below_start += costs.Now().max < start ? 1 : 0;
+    }
+  }
+  CHECK(below_start > 50);
+}
+
+TEST_CASE("a budget is held on large cases and every part of it that is spent helps", "[constraints]") {
+  Rng rng(11);
+  Problem problem = RandomProblem(rng, 1, 16, 5, 64);
+  const Load total = TotalLoad(problem);
+  const auto planned = *PlanBy("greedy", problem);
+  for (size_t layer = 0; layer < 3; ++layer) {
+    LayerCosts costs(problem, total.layer(LayerId(static_cast<int>(layer))));
+    costs.Reset(problem.current[layer]);
+    const double start = costs.Now().max;
+    double least = start;
+    for (int moves_max : {0, 1, 2, 4, 8, 16, 32}) {
+      CAPTURE(moves_max);
+      costs.Reset(problem.current[layer]);
+      MoveTowards(problem, problem.current[layer], planned[layer].placement, moves_max, costs);
+      CHECK(Validate(costs.placement(), problem.shape).ok());
+      CHECK(CountMoves(problem.shape, problem.current[layer], costs.placement()) <= moves_max);
+      CHECK(costs.Now().max <= start);
+      least = std::min(least, costs.Now().max);
+    }
+    costs.Reset(planned[layer].placement);
+    CHECK(least - costs.Now().max < 0.35 * (start - costs.Now().max));
+  }
+}
+
+TEST_CASE("experts and tokens both cost where a group says so", "[constraints]") {
+  Problem problem{.shape = {.num_experts = 4, .num_ranks = 2, .slots_per_rank = 3}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 4, .tokens = {8, 4, 2, 0}}};
+  problem.cost = {.per_expert = 10, .per_token = 0.5};
+  problem.capacities = {1, 2};
+  LayerCosts costs(problem, problem.episodes[0].layer(LayerId(0)));
+  Placement placement;
+  for (int e : {0, 1, 3, 0, 0, 2}) placement.expert_of_slot.push_back(ExpertId(e));
+  costs.Reset(placement);
+  CHECK(costs.cost(RankId(0)) == Approx(20 + (8 / 3.0 + 4) / 2));
+  CHECK(costs.cost(RankId(1)) == Approx((20 + (16 / 3.0 + 2) / 2) / 2));
+  const std::vector<SlotChange> changes = {{SlotIdx(1), ExpertId(2)}, {SlotIdx(4), ExpertId(1)}};
+  const double after = costs.After(changes).max;
+  CHECK(costs.placement() == placement);
+  for (const SlotChange& change : changes) costs.Set(change);
+  CHECK(costs.Now().max == Approx(after));
+  CHECK(costs.cost(RankId(0)) == Approx(20 + (4 + 1) / 2.0));
+}
+
+}  // namespace
+}  // namespace evenkeel::algos
