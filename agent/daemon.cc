@@ -158,7 +158,8 @@ void Daemon::End(absl::Status outcome) {
 
 absl::Time Daemon::NextWakeup() const {
   if (over_.HasBeenNotified()) return absl::InfiniteFuture();
-  const absl::Time next = std::min({worker_.NextWakeup(), watch_.NextPoll(), stream_.NextWakeup()});
+  const absl::Time next =
+      std::min({worker_.NextWakeup(), watch_.NextPoll(), stream_.NextWakeup(), engine_ended_at_ + kFarewell});
   return std::max(next, begin_);
 }
 
@@ -166,8 +167,8 @@ void Daemon::WakeUp() {
   const absl::Time now = MonotonicNow();
   if (watch_.NextPoll() <= now) {
     for (Event& event : watch_.Poll(now)) Feed(std::move(event));
-    CheckEngine(now);
   }
+  CheckEngine(now);
   stream_.Advance(now);
   if (worker_.NextWakeup() <= now) Feed(Tick{});
 }

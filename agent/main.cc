@@ -25,8 +25,21 @@ ABSL_FLAG(uint64_t, bytes_per_second, 0, "bounds the moves into this rank; 0: as
 ABSL_FLAG(std::string, fault, "", "for tests: what goes wrong with transfers, see agent/faulty_transport.h");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or off");
 
+namespace {
+
+constexpr char kUsage[] = R"(attends to one rank of an expert-parallel group for the evenkeel controller.
+
+Exit status:
+  0  told to end, or the engine of the region given by path has ended
+  1  failed; starting it again may help
+  2  a wrong option, or a region of another group or rank: starting it again does not help
+  3  a copy did not end: a new agent is to be started, which takes the rank over
+  4  another agent has this rank and goes on: not to be started again (systemd: RestartPreventExitStatus=2 4))";
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage("attends to one rank of an expert-parallel group for the evenkeel controller");
+  absl::SetProgramUsageMessage(kUsage);
   absl::ParseCommandLine(argc, argv);
 
   // Blocked in every thread; taken by sigtimedwait below.
@@ -49,13 +62,12 @@ int main(int argc, char** argv) {
   const std::string name = absl::StrCat("agent rank ", options.rank);
   if (const absl::Status status = evenkeel::runtime::SetUpLogging(name, absl::GetFlag(FLAGS_log_level)); !status.ok()) {
     std::fprintf(stderr, "evenkeel-agent: %s\n", status.ToString().c_str());
-    return 2;
+    return evenkeel::agent::kExitWrongOption;
   }
   const absl::Status status = evenkeel::agent::RunAgent(options, [&signals](absl::Duration at_most) {
     const timespec timeout = absl::ToTimespec(at_most);
     return sigtimedwait(&signals, nullptr, &timeout) > 0;
   });
-  if (status.ok()) return 0;
-  spdlog::error("{}", status.ToString());
-  return absl::IsInvalidArgument(status) ? 2 : 1;
+  if (!status.ok()) spdlog::error("{}", status.ToString());
+  return evenkeel::agent::ExitStatusOf(status);
 }

@@ -86,6 +86,12 @@ bool MayCome(const absl::Status& status) {
 
 }  // namespace
 
+ExitStatus ExitStatusOf(const absl::Status& status) {
+  if (status.ok()) return kExitOk;
+  if (absl::IsInvalidArgument(status)) return kExitWrongOption;
+  return absl::IsAlreadyExists(status) ? kExitOtherAgent : kExitFailed;
+}
+
 absl::Status RunAgent(const AgentOptions& options, const StopWithin& stop_within) {
   EVENKEEL_RETURN_IF_ERROR(Check(options));
   EVENKEEL_ASSIGN_OR_RETURN(const auto credentials, MakeCredentials(options.credentials));

@@ -32,6 +32,16 @@ struct AgentOptions {
 // Waits for at most that long; whether the agent is to end.
 using StopWithin = std::function<bool(absl::Duration)>;
 
+// What the process is to end with, as its --help says: a supervisor starts it again after 1 and 3 alone.
+enum ExitStatus : int {
+  kExitOk = 0,
+  kExitFailed = 1,
+  kExitWrongOption = 2,  // or a region that is of another group or rank
+  kExitCopyStuck = 3,    // see daemon.h
+  kExitOtherAgent = 4,   // another agent holds this rank, and goes on
+};
+ExitStatus ExitStatusOf(const absl::Status& status);
+
 // OK where it was told to end, or a region given by path has come to its end.
 absl::Status RunAgent(const AgentOptions& options, const StopWithin& stop_within);
 

@@ -106,7 +106,16 @@ TEST_CASE("a second agent for a rank is refused", "[run_agent]") {
   engine.MakeReady();
   const auto first = engine::AgentRegion::Open(engine.path());
   REQUIRE(first.ok());
-  CHECK(RunAlone(OptionsFor(directory.path())).code() == absl::StatusCode::kAlreadyExists);
+  const absl::Status status = RunAlone(OptionsFor(directory.path()));
+  CHECK(status.code() == absl::StatusCode::kAlreadyExists);
+  CHECK(ExitStatusOf(status) == 4);
+}
+
+TEST_CASE("what an agent ends with tells a supervisor whether to start it again", "[run_agent]") {
+  CHECK(ExitStatusOf(absl::OkStatus()) == 0);
+  CHECK(ExitStatusOf(absl::NotFoundError("gone")) == 1);
+  CHECK(ExitStatusOf(absl::DataLossError("broken")) == 1);
+  CHECK(ExitStatusOf(absl::InvalidArgumentError("--rank")) == 2);
 }
 
 TEST_CASE("a region of another group or rank is refused", "[run_agent]") {

@@ -29,6 +29,24 @@ TEST_CASE("a refused piece may begin at the time that is named", "[throttle]") {
   CHECK(throttle.TryBegin(throttle.NextBegin(), 1, 1000));
 }
 
+TEST_CASE("what was begun at a tiny rate does not hold up a higher one", "[throttle]") {
+  Throttle throttle;
+  const absl::Time begin = absl::UnixEpoch() + absl::Hours(1);
+  CHECK(throttle.TryBegin(begin, 65'536, 1));  // owed for 18 hours
+  CHECK_FALSE(throttle.TryBegin(begin + absl::Seconds(1), 1, 1));
+  CHECK_FALSE(throttle.TryBegin(begin + absl::Seconds(1), 1, 65'536));  // owed for a second now
+  CHECK(throttle.NextBegin() < begin + absl::Seconds(2));
+  CHECK(throttle.NextBegin() > begin + absl::Milliseconds(1900));
+  CHECK(throttle.TryBegin(throttle.NextBegin(), 100, 65'536));
+  // And the other way about: the same bytes take longer.
+  const absl::Time later = begin + absl::Seconds(10);
+  CHECK(throttle.TryBegin(later, 10'000, 10'000));
+  CHECK_FALSE(throttle.TryBegin(later + absl::Milliseconds(500), 1, 1000));
+  CHECK(throttle.NextBegin() > later + absl::Seconds(5));
+  CHECK(throttle.TryBegin(later + absl::Milliseconds(500), 1, 0));
+  CHECK(throttle.TryBegin(later + absl::Milliseconds(500), 1, 1000));
+}
+
 TEST_CASE("long idle time is not saved up, and no limit means none", "[throttle]") {
   Throttle throttle;
   const absl::Time begin = absl::UnixEpoch() + absl::Hours(1);
