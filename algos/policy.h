@@ -53,6 +53,7 @@ struct NamedPolicy {
   std::string_view summary;
   Policy plan = nullptr;
   std::span<const PolicyOption> options = {};
+  std::string_view alias = {};  // another name that FindPolicy knows: the peer's number of it; empty: none
 };
 
 // The value of each of `known`, in order. kInvalidArgument, naming `policy`, for an option that is not among them

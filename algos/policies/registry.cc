@@ -9,7 +9,11 @@
 #include "algos/base/status_macros.h"
 #include "algos/policies/constraints.h"
 #include "algos/policies/deepseek.h"
+#include "algos/policies/deepseek_vec.h"
+#include "algos/policies/elasticity_aware.h"
 #include "algos/policies/greedy.h"
+#include "algos/policies/trtllm.h"
+#include "algos/policies/vllm.h"
 
 namespace evenkeel::algos {
 
@@ -17,8 +21,15 @@ std::span<const NamedPolicy> AllPolicies() {
   static constexpr NamedPolicy kPolicies[] = {
       {"deepseek", "DeepSeek's EPLB, hierarchical and global, bit for bit with stable sorts",
        Within<DeepseekPolicy, {.groups = true}>},
+      {"deepseek_vec", "SGLang's: replicas by the sum of each episode's largest load, dealt in snake order",
+       Within<DeepseekVecPolicy, {.groups = true}>},
+      {"elasticity_aware", "SGLang's: deepseek, and flat over the living ranks once one is dead",
+       Within<ElasticityAwarePolicy, {.dead_ranks = true, .groups = true}>},
       {"greedy", "the same idea, no expert twice on a rank, close to the current placement",
        Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>},
+      {"trtllm", "TensorRT-LLM's greedy: replicate and pack what weighs most", Within<TrtllmPolicy>},
+      {"vllm", "vLLM's default, bit for bit with stable sorts: experts that stay on a rank keep their slots",
+       Within<VllmPolicy, {.groups = true}>},
   };
   return kPolicies;
 }
@@ -26,7 +37,7 @@ std::span<const NamedPolicy> AllPolicies() {
 absl::StatusOr<NamedPolicy> FindPolicy(std::string_view name) {
   std::string known;
   for (const NamedPolicy& policy : AllPolicies()) {
-    if (policy.name == name) return policy;
+    if (policy.name == name || (!name.empty() && policy.alias == name)) return policy;
     absl::StrAppend(&known, known.empty() ? "" : ", ", std::string(policy.name));
   }
   return absl::NotFoundError(absl::StrCat("policy '", std::string(name), "': there are ", known));

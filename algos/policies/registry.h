@@ -5,7 +5,7 @@
 // What is listed obeys dead ranks, groups, capacities, pins and budgets whatever the policy's own definition knows
 // of them (constraints.h); the policies as published are in their own modules.
 //
-// Errors:    kNotFound with the list of names where there is none of this name.
+// Errors:    kNotFound with the list of names where there is none of this name or alias.
 #pragma once
 
 #include <span>
@@ -21,6 +21,7 @@ namespace evenkeel::algos {
 // Ascending by name.
 std::span<const NamedPolicy> AllPolicies();
 
+// By name or alias.
 absl::StatusOr<NamedPolicy> FindPolicy(std::string_view name);
 
 // Plans by the policy of this name.
