@@ -11,7 +11,7 @@ deploy/test.sh [--all] [--coverage] [--no-install] [TARGET...]
   --all         also: unit and simulation tests under asan+ubsan and tsan, clang's thread-safety analysis
   --coverage    instead: line coverage per folder and file, from the same tests
   --no-install  do not install Debian packages
-  TARGET        Bazel test targets instead of //tests/... (for example //tests/algos:all)
+  TARGET        Bazel test targets instead of //tests/... (for example //tests/algos:suite)
 TEXT
 }
 
@@ -54,9 +54,9 @@ run_tests() {
 
 run_tests opt --config=opt -- "${targets[@]}"
 if [ "$all" = 1 ]; then
-  pure=(//tests/algos:all //tests/agent:all //tests/controller:all //tests/engine:all //tests/proto:all //tests/runtime:all //tests/sim:all)
+  pure=(//tests/algos:suite //tests/agent:suite //tests/controller:suite //tests/engine:suite //tests/proto:suite //tests/runtime:suite //tests/sim:suite)
   run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"
-  run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime:all //tests/engine:all //tests/controller:all //tests/agent:all
+  run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime:suite //tests/engine:suite //tests/controller:suite //tests/agent:suite
   echo "== tsa"
   if "$bazel" build --config=tsa //runtime/... //controller/... //agent/...; then echo "tsa: 1 passed, 0 failed" >>"$results"
   else echo "tsa: 0 passed, 1 failed" >>"$results"; fi
