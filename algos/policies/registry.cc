@@ -11,6 +11,7 @@
 #include "algos/policies/deepseek.h"
 #include "algos/policies/deepseek_vec.h"
 #include "algos/policies/elasticity_aware.h"
+#include "algos/policies/flashlb/flashlb.h"
 #include "algos/policies/greedy.h"
 #include "algos/policies/trtllm.h"
 #include "algos/policies/vllm.h"
@@ -25,6 +26,8 @@ std::span<const NamedPolicy> AllPolicies() {
        Within<DeepseekVecPolicy, {.groups = true}>},
       {"elasticity_aware", "SGLang's: deepseek, and flat over the living ranks once one is dead",
        Within<ElasticityAwarePolicy, {.dead_ranks = true, .groups = true}>},
+      {"flashlb", "vllm-ascend's FlashLB: replicas and places found together, over the heat of many episodes",
+       Within<FlashlbPolicy>, kFlashlbOptions, "3"},
       {"greedy", "the same idea, no expert twice on a rank, close to the current placement",
        Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>},
       {"trtllm", "TensorRT-LLM's greedy: replicate and pack what weighs most", Within<TrtllmPolicy>},

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "algos/policies/flashlb/risk_packer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "algos/base/check.h"
+#include "algos/policies/flashlb/lanes.h"
+
+namespace evenkeel::algos::flashlb {
+
+namespace {
+
+constexpr float kClosed = std::numeric_limits<float>::infinity();
+// What bounds in float may be off by, relative to the risk.
+constexpr double kSlack = 1e-5;
+
+}  // namespace
+
+RiskPacker::RiskPacker(const Shape& shape, double z_score)
+    : num_ranks_(static_cast<size_t>(shape.num_ranks)),
+      slots_per_rank_(static_cast<size_t>(shape.slots_per_rank)),
+      ranks_stride_((num_ranks_ + kLanes - 1) / kLanes * kLanes),
+      z_score_(z_score),
+      expert_of_slot_(num_ranks_ * slots_per_rank_),
+      part_of_slot_(expert_of_slot_.size()),
+      bound_(ranks_stride_) {}
+
+void RiskPacker::Begin(const LayerHeat& heat) {
+  heat_ = &heat;
+  by_mean_.resize(heat.num_experts);
+  std::iota(by_mean_.begin(), by_mean_.end(), 0u);
+  std::ranges::stable_sort(by_mean_, [&](uint32_t a, uint32_t b) { return heat.mean[a] > heat.mean[b]; });
+}
+
+void RiskPacker::Pack(std::span<const int32_t> counts, std::span<const ExpertId> kept) {
+  ranks_.assign(num_ranks_, {});
+  open_mean_.assign(ranks_stride_, kClosed);
+  std::fill_n(open_mean_.begin(), num_ranks_, 0.0f);
+  deviation_.assign(ranks_stride_, 0.0f);
+  sums_.assign(num_ranks_ * heat_->episodes_stride, 0.0f);
+  std::vector<bool> is_kept;
+  if (!kept.empty()) is_kept.assign(counts.size(), false);
+  for (size_t slot = 0; slot < kept.size(); ++slot) {
+    if (!kept[slot].valid()) continue;
+    Put(slot / slots_per_rank_, kept[slot].idx(), counts[kept[slot].idx()]);
+    is_kept[kept[slot].idx()] = true;
+  }
+  SortByUnitMean(counts);
+  for (uint32_t expert : order_) {
+    if (is_kept.empty() || !is_kept[expert]) Place(expert, counts[expert]);
+  }
+}
+
+// Experts with one replica are in order already; the few others are merged in.
+void RiskPacker::SortByUnitMean(std::span<const int32_t> counts) {
+  const auto is_before = [&](uint32_t a, uint32_t b) {
+    const double unit_a = heat_->mean[a] / counts[a], unit_b = heat_->mean[b] / counts[b];
+    return unit_a != unit_b ? unit_a > unit_b : a < b;
+  };
+  several_.clear();
+  for (uint32_t expert : by_mean_) {
+    if (counts[expert] > 1) several_.push_back(expert);
+  }
+  std::ranges::sort(several_, is_before);
+  order_.clear();
+  auto next = several_.begin();
+  for (uint32_t expert : by_mean_) {
+    if (counts[expert] > 1) continue;
+    while (next != several_.end() && is_before(*next, expert)) order_.push_back(*next++);
+    order_.push_back(expert);
+  }
+  order_.insert(order_.end(), next, several_.end());
+}
+
+void RiskPacker::Place(size_t expert, int32_t count) {
+  closed_.clear();
+  for (int32_t replica = 0; replica < count; ++replica) {
+    size_t rank = LeastRisk(expert, count);
+    if (rank == num_ranks_) {
+      for (size_t closed : closed_) Open(closed);
+      closed_.clear();
+      rank = LeastRisk(expert, count);
+      EVENKEEL_CHECK(rank < num_ranks_);
+    }
+    Put(rank, expert, count);
+    if (replica + 1 == count) break;
+    Close(rank);
+    closed_.push_back(rank);
+  }
+  for (size_t rank : closed_) Open(rank);
+}
+
+// The deviation of a rank with the expert lies between the difference and the sum of both. So only ranks are looked
+// at closely whose mean with the difference is below the least mean with the sum.
+size_t RiskPacker::LeastRisk(size_t expert, int32_t count) {
+  const double unit_mean = heat_->mean[expert] / count, unit_deviation = heat_->deviation[expert] / count;
+  const float deviation = static_cast<float>(unit_deviation), z = static_cast<float>(z_score_);
+  Lanes least = LoadLanes(open_mean_.data()) + z * AbsOf(LoadLanes(deviation_.data()) - deviation);
+  StoreLanes(bound_.data(), least);
+  for (size_t at = kLanes; at < ranks_stride_; at += kLanes) {
+    const Lanes bounds = LoadLanes(open_mean_.data() + at) + z * AbsOf(LoadLanes(deviation_.data() + at) - deviation);
+    StoreLanes(bound_.data() + at, bounds);
+    least = MinOf(least, bounds);
+  }
+  const float lowest = std::min(std::min(least[0], least[1]), std::min(least[2], least[3]));
+  size_t best = num_ranks_;
+  if (lowest == kClosed) return best;
+  const double slack = kSlack * (static_cast<double>(lowest) + unit_mean);
+  double best_risk = std::numeric_limits<double>::infinity();
+  float limit = static_cast<float>(lowest + 2 * z_score_ * unit_deviation + slack);
+  for (size_t rank = 0; rank < num_ranks_; ++rank) {
+    if (bound_[rank] > limit) continue;
+    const double variance = VarianceWith(rank, expert, 1.0 / count);
+    const double risk = ranks_[rank].mean + unit_mean + z_score_ * std::sqrt(variance);
+    if (risk >= best_risk) continue;
+    best_risk = risk;
+    best = rank;
+    limit = std::min(limit, static_cast<float>(risk - unit_mean + slack));
+  }
+  return best;
+}
+
+double RiskPacker::VarianceWith(size_t rank, size_t expert, double unit) const {
+  if (heat_->covariance.empty()) return 0;
+  const float* const row = heat_->covariance.data() + expert * heat_->experts_stride;
+  const size_t first = rank * slots_per_rank_;
+  double covariance = 0;
+  for (size_t slot = first; slot < first + ranks_[rank].fill; ++slot) {
+    covariance += static_cast<double>(row[expert_of_slot_[slot]] * part_of_slot_[slot]);
+  }
+  return std::max(0.0, ranks_[rank].variance + unit * (unit * heat_->variance[expert] + 2 * covariance));
+}
+
+void RiskPacker::Put(size_t rank, size_t expert, int32_t count) {
+  const float part = 1.0f / static_cast<float>(count);
+  Rank& to = ranks_[rank];
+  to.variance = VarianceWith(rank, expert, 1.0 / count);
+  to.mean += heat_->mean[expert] / count;
+  const size_t slot = rank * slots_per_rank_ + to.fill++;
+  expert_of_slot_[slot] = static_cast<uint32_t>(expert);
+  part_of_slot_[slot] = part;
+  Open(rank);
+  float* const sums = sums_.data() + rank * heat_->episodes_stride;
+  const float* const heat = heat_->heat_of(expert).data();
+  for (size_t at = 0; at < heat_->episodes_stride; at += kLanes) {
+    StoreLanes(sums + at, LoadLanes(sums + at) + LoadLanes(heat + at) * part);
+  }
+}
+
+void RiskPacker::Open(size_t rank) {
+  const Rank& at = ranks_[rank];
+  open_mean_[rank] = at.fill == slots_per_rank_ ? kClosed : static_cast<float>(at.mean);
+  deviation_[rank] = static_cast<float>(std::sqrt(at.variance));
+}
+
+void RiskPacker::Close(size_t rank) { open_mean_[rank] = kClosed; }
+
+double RiskPacker::Score() {
+  double score = 0;
+  for (size_t at = 0; at < heat_->episodes_stride; at += kLanes) {
+    Lanes most = {};
+    for (size_t rank = 0; rank < num_ranks_; ++rank) {
+      most = MaxOf(most, LoadLanes(sums_.data() + rank * heat_->episodes_stride + at));
+    }
+    for (size_t i = 0; i < kLanes && at + i < heat_->num_episodes; ++i) {
+      const double largest = static_cast<double>(most[i]) * static_cast<double>(num_ranks_);
+      score += (largest + 0.01) / (heat_->total[at + i] + 0.01);
+    }
+  }
+  return score / static_cast<double>(heat_->num_episodes);
+}
+
+std::vector<std::vector<ExpertId>> RiskPacker::contents() const {
+  std::vector<std::vector<ExpertId>> contents(num_ranks_);
+  for (size_t rank = 0; rank < num_ranks_; ++rank) {
+    for (size_t i = 0; i < ranks_[rank].fill; ++i) {
+      contents[rank].push_back(ExpertId(static_cast<int32_t>(expert_of_slot_[rank * slots_per_rank_ + i])));
+    }
+  }
+  return contents;
+}
+
+}  // namespace evenkeel::algos::flashlb
