@@ -10,9 +10,13 @@
 #include "algos/policies/constraints.h"
 #include "algos/policies/deepseek.h"
 #include "algos/policies/deepseek_vec.h"
+#include "algos/policies/default_eplb.h"
 #include "algos/policies/elasticity_aware.h"
 #include "algos/policies/flashlb/flashlb.h"
 #include "algos/policies/greedy.h"
+#include "algos/policies/random.h"
+#include "algos/policies/static.h"
+#include "algos/policies/swift.h"
 #include "algos/policies/trtllm.h"
 #include "algos/policies/vllm.h"
 
@@ -24,12 +28,27 @@ std::span<const NamedPolicy> AllPolicies() {
        Within<DeepseekPolicy, {.groups = true}>},
       {"deepseek_vec", "SGLang's: replicas by the sum of each episode's largest load, dealt in snake order",
        Within<DeepseekVecPolicy, {.groups = true}>},
+      {"default_eplb",
+       "vllm-ascend's: extra replicas dealt rank by rank, one of each expert packed by weight",
+       Within<DefaultEplbPolicy>,
+       {},
+       "1"},
       {"elasticity_aware", "SGLang's: deepseek, and flat over the living ranks once one is dead",
        Within<ElasticityAwarePolicy, {.dead_ranks = true, .groups = true}>},
       {"flashlb", "vllm-ascend's FlashLB: replicas and places found together, over the heat of many episodes",
        Within<FlashlbPolicy>, kFlashlbOptions, "3"},
       {"greedy", "the same idea, no expert twice on a rank, close to the current placement",
        Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>},
+      {"random", "vllm-ascend's: two ranks of each layer exchange an expert, whatever the load", Within<RandomPolicy>,
+       kRandomOptions, "0"},
+      {"static", "the placements of a file, whatever the load",
+       Within<StaticPolicy, {.dead_ranks = true, .groups = true, .capacities = true}>},
+      {"swift", "swift_balancer with the weight of further replicas corrected", Within<SwiftPolicy>},
+      {"swift_balancer",
+       "vllm-ascend's SwiftBalancer as published: few exchanges from the current placement",
+       Within<SwiftBalancerPolicy>,
+       {},
+       "2"},
       {"trtllm", "TensorRT-LLM's greedy: replicate and pack what weighs most", Within<TrtllmPolicy>},
       {"vllm", "vLLM's default, bit for bit with stable sorts: experts that stay on a rank keep their slots",
        Within<VllmPolicy, {.groups = true}>},

@@ -35,11 +35,22 @@ TEST_CASE("policies are found by name, and listed in order", "[policy]") {
   CHECK(none.status().message().find("deepseek, ") != absl::string_view::npos);
 }
 
+TEST_CASE("the numbers of vllm-ascend name its policies", "[policy]") {
+  CHECK(FindPolicy("0")->name == "random");
+  CHECK(FindPolicy("1")->name == "default_eplb");
+  CHECK(FindPolicy("2")->name == "swift_balancer");
+  CHECK(FindPolicy("3")->name == "flashlb");
+  CHECK(FindPolicy("4").status().code() == absl::StatusCode::kNotFound);
+  CHECK(FindPolicy("").status().code() == absl::StatusCode::kNotFound);
+}
+
 TEST_CASE("every policy answers a sound problem and refuses an unsound one", "[policy]") {
   for (const NamedPolicy& policy : AllPolicies()) {
     CAPTURE(std::string(policy.name));
     Problem problem = SmallProblem();
-    const auto plans = policy.plan(problem, {});
+    PolicyConfig config;
+    if (policy.name == "static") config.placements.assign(2, DefaultPlacement(problem.shape));
+    const auto plans = policy.plan(problem, config);
     REQUIRE(plans.ok());
     REQUIRE(plans->size() == 2);
     for (const LayerPlan& plan : *plans) {
@@ -47,12 +58,12 @@ TEST_CASE("every policy answers a sound problem and refuses an unsound one", "[p
       const size_t num_replicas = Invert(plan.placement, problem.shape.num_experts).slots.size();
       CHECK((plan.shares.empty() || plan.shares.size() == num_replicas));
     }
-    CHECK(*PlanBy(policy.name, problem) == *plans);
+    CHECK(*PlanBy(policy.name, problem, config) == *plans);
     const auto unknown = policy.plan(problem, {.options = {{"magic", 1}}});
     CHECK(unknown.status().code() == absl::StatusCode::kInvalidArgument);
     CHECK(unknown.status().message().find("'magic'") != absl::string_view::npos);
     problem.episodes.clear();
-    CHECK(policy.plan(problem, {}).status().code() == absl::StatusCode::kInvalidArgument);
+    CHECK(policy.plan(problem, config).status().code() == absl::StatusCode::kInvalidArgument);
   }
 }
 
