@@ -157,6 +157,46 @@ Error CreateRegion(const evenkeel_options& options, evenkeel_region* region) {
   return {};
 }
 
+// A tensor's slots: `bytes` each, `stride` apart, the first at `begin` of the weights.
+struct SlotRanges {
+  uint64_t begin, bytes, stride;
+};
+
+// Whether any slot of the one shares a byte with any of the other. Slots of different tensors may alternate.
+bool Overlap(const SlotRanges& a, const SlotRanges& b, uint64_t num_slots) {
+  uint64_t i = 0, j = 0;
+  while (i < num_slots && j < num_slots) {
+    const uint64_t at_a = a.begin + i * a.stride, at_b = b.begin + j * b.stride;
+    if (at_a + a.bytes <= at_b) {
+      ++i;
+    } else if (at_b + b.bytes <= at_a) {
+      ++j;
+    } else {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Against all tensors of all layers so far.
+Error CheckOverlap(const RegionView& view, int32_t layer, const char* name, const SlotRanges& ranges) {
+  const auto num_slots = static_cast<uint64_t>(view.sizes().slots_per_rank);
+  const uint64_t end = ranges.begin + (num_slots - 1) * ranges.stride + ranges.bytes;
+  for (int other = 0; other < view.sizes().num_layers; ++other) {
+    for (uint64_t t = 0; t < view.num_tensors(other); ++t) {
+      const TensorRecord& tensor = view.tensors(other)[t];
+      const SlotRanges taken = {tensor.offset, tensor.bytes_per_expert, tensor.stride_bytes};
+      const bool apart =
+          taken.begin >= end || taken.begin + (num_slots - 1) * taken.stride + taken.bytes <= ranges.begin;
+      if (apart || !Overlap(ranges, taken, num_slots)) continue;
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "add tensor %s of layer %d: its slots share bytes with those of %s of layer %d", name, layer,
+                       tensor.name, other);
+    }
+  }
+  return {};
+}
+
 Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name, const char* dtype, const void* data,
                   uint64_t bytes_per_expert, uint64_t stride_bytes) {
   const RegionView& view = region.view;
@@ -196,7 +236,7 @@ Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name
       return MakeError(ErrorCode::kInvalidArgument, "add tensor %s: layer %d has one of that name", name, layer);
     }
   }
-  return {};
+  return CheckOverlap(view, layer, name, {at - begin, bytes_per_expert, steps > 0 ? stride_bytes : 0});
 }
 
 Error MakeReady(evenkeel_region& region) {

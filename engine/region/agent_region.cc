@@ -279,7 +279,7 @@ absl::Duration AgentRegion::BusyLeaseLeft() const {
 
 std::vector<std::span<std::byte>> AgentRegion::SlotBytes(LayerId layer, SlotIdx slot) const {
   std::vector<std::span<std::byte>> ranges;
-  for (int t = 0; t < static_cast<int>(view_->num_tensors(layer.value())); ++t) {
+  for (int t = 0; t < view_->tensor_count(layer.value()); ++t) {
     ranges.push_back(view_->TensorBytes(layer.value(), t, LocalSlot(slot)));
   }
   return ranges;

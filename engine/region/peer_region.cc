@@ -69,7 +69,7 @@ SlotRecord PeerRegion::ReadSlot(LayerId layer, int local_slot) const {
 std::vector<std::span<const std::byte>> PeerRegion::SlotBytes(LayerId layer, int local_slot) const {
   EVENKEEL_CHECK(local_slot >= 0 && local_slot < group_.shape.slots_per_rank);
   std::vector<std::span<const std::byte>> ranges;
-  for (int t = 0; t < static_cast<int>(view_->num_tensors(layer.value())); ++t) {
+  for (int t = 0; t < view_->tensor_count(layer.value()); ++t) {
     ranges.push_back(view_->TensorBytes(layer.value(), t, local_slot));
   }
   return ranges;

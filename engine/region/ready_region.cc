@@ -15,7 +15,7 @@ absl::StatusOr<std::unique_ptr<RegionView>> OpenReadyRegion(const std::string& p
   if (!view.value.memory().IsLockedElsewhere(kEngineLockByte)) {
     return absl::FailedPreconditionError(absl::StrCat("open ", path, ": its engine has ended"));
   }
-  if (view.value.header().ready.Load() == 0) {
+  if (!view.value.was_ready()) {
     return absl::UnavailableError(absl::StrCat("open ", path, ": its engine has not called evenkeel_ready yet"));
   }
   return std::make_unique<RegionView>(std::move(view.value));

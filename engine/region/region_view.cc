@@ -89,18 +89,23 @@ Result<RegionView> RegionView::Open(const char* path, SharedMemory::Access acces
     return MakeError(ErrorCode::kDataLoss, "open %s: newest bank is %u of %d", path, BankOf(header.newest.Load()),
                      view.num_banks());
   }
-  if (Error error = view.CheckTensors(); !error.ok()) return error;
+  // Before that the engine is still adding them.
+  if (header.ready.Load() == 0) return view;
+  if (Error error = view.TakeTensors(); !error.ok()) return error;
   return view;
 }
 
-Error RegionView::CheckTensors() const {
+Error RegionView::TakeTensors() {
+  const auto num_layers = static_cast<size_t>(sizes_.num_layers);
+  num_places_.assign(num_layers, 0);
+  places_.assign(num_layers * kTensorsPerLayerMax, TensorPlace());
   for (int layer = 0; layer < sizes_.num_layers; ++layer) {
     const uint64_t count = num_tensors(layer);
     if (count > kTensorsPerLayerMax) {
       return MakeError(ErrorCode::kDataLoss, "open %s: layer %d has %" PRIu64 " tensors", memory_.path(), layer, count);
     }
     for (uint64_t t = 0; t < count; ++t) {
-      const TensorRecord& tensor = tensors(layer)[t];
+      const TensorRecord tensor = tensors(layer)[t];
       const auto steps = static_cast<uint64_t>(sizes_.slots_per_rank - 1);
       const uint64_t room = sizes_.weights_bytes;
       if (!IsTerminated(tensor.name, sizeof(tensor.name)) || !IsTerminated(tensor.dtype, sizeof(tensor.dtype)) ||
@@ -111,7 +116,10 @@ Error RegionView::CheckTensors() const {
                          "open %s: tensor %" PRIu64 " of layer %d lies outside the weights or in itself",
                          memory_.path(), t, layer);
       }
+      places_[static_cast<size_t>(layer) * kTensorsPerLayerMax + t] = {tensor.offset, tensor.bytes_per_expert,
+                                                                       tensor.stride_bytes};
     }
+    num_places_[static_cast<size_t>(layer)] = static_cast<uint32_t>(count);
   }
   return {};
 }
@@ -125,8 +133,14 @@ LayerTable RegionView::table(uint32_t bank_idx, int layer) const {
 }
 
 std::span<std::byte> RegionView::TensorBytes(int layer, int tensor, int local_slot) const {
-  const TensorRecord& record = tensors(layer)[tensor];
-  return {weights() + record.offset + static_cast<uint64_t>(local_slot) * record.stride_bytes, record.bytes_per_expert};
+  TensorPlace place;
+  if (places_.empty()) {
+    const TensorRecord& record = tensors(layer)[tensor];
+    place = {record.offset, record.bytes_per_expert, record.stride_bytes};
+  } else {
+    place = places_[static_cast<size_t>(layer) * kTensorsPerLayerMax + static_cast<size_t>(tensor)];
+  }
+  return {weights() + place.offset + static_cast<uint64_t>(local_slot) * place.stride_bytes, place.bytes_per_expert};
 }
 
 SlotContent RegionView::ReadSlot(int layer, int local_slot) const {
@@ -157,7 +171,7 @@ void RegionView::WriteSlot(int layer, int local_slot, const SlotContent& content
 
 uint64_t RegionView::FingerprintSlot(int layer, int local_slot) const {
   uint64_t sum = 0;
-  for (int t = 0; t < static_cast<int>(num_tensors(layer)); ++t) {
+  for (int t = 0; t < tensor_count(layer); ++t) {
     const auto bytes = TensorBytes(layer, t, local_slot);
     sum += kernels::FingerprintSum(bytes.data(), bytes.size(), static_cast<uint32_t>(t));
   }

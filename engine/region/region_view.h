@@ -3,12 +3,14 @@
 // RegionView: a mapped region with its areas as typed cells. What engine and agent build on; knows no rule.
 //
 // Threads:   the accessors are constant; who may write which cell is said in layout.h.
-// Errors:    Open answers kDataLoss where header, sizes, offsets or tensors do not fit the file and each other.
+// Errors:    Open answers kDataLoss where header, sizes, offsets or, once the engine is ready, tensors do not fit the
+//            file and each other.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "engine/region/error.h"
 #include "engine/region/layout.h"
@@ -45,10 +47,13 @@ class RegionView {
   SharedMemory& memory() { return memory_; }
   const SharedMemory& memory() const { return memory_; }
   RegionHeader& header() const { return *memory_.as<RegionHeader>(); }
-  // Copies made when the region was checked: what others write in the file cannot lead astray.
+  // Copies made when the region was checked: what others write in the file cannot lead astray. So are, in a region that
+  // was opened ready, the tensors' numbers and places that tensor_count and TensorBytes go by.
   const RegionSizes& sizes() const { return sizes_; }
   const RegionOffsets& offsets() const { return offsets_; }
 
+  // When it was opened; from then on the tensors stay as they are.
+  bool was_ready() const { return !places_.empty(); }
   uint64_t& num_tensors(int layer) const { return At<uint64_t>(offsets_.num_tensors)[layer]; }
   TensorRecord* tensors(int layer) const {
     return At<TensorRecord>(offsets_.tensors) + static_cast<ptrdiff_t>(layer) * kTensorsPerLayerMax;
@@ -69,6 +74,9 @@ class RegionView {
   }
   LayerTable table(uint32_t bank_idx, int layer) const;
   std::byte* weights() const { return At<std::byte>(offsets_.weights); }
+  int tensor_count(int layer) const {
+    return static_cast<int>(places_.empty() ? num_tensors(layer) : num_places_[static_cast<size_t>(layer)]);
+  }
   std::span<std::byte> TensorBytes(int layer, int tensor, int local_slot) const;
 
   SlotContent ReadSlot(int layer, int local_slot) const;
@@ -91,7 +99,8 @@ class RegionView {
 
  private:
   explicit RegionView(SharedMemory memory);
-  Error CheckTensors() const;
+  // Copies the tensors' places, if they fit the weights.
+  Error TakeTensors();
 
   template <typename T>
   T* At(uint64_t offset) const {
@@ -105,6 +114,11 @@ class RegionView {
   SharedMemory memory_;
   RegionSizes sizes_;
   RegionOffsets offsets_;
+  struct TensorPlace {
+    uint64_t offset = 0, bytes_per_expert = 0, stride_bytes = 0;
+  };
+  std::vector<uint32_t> num_places_;  // [L]; empty unless opened ready
+  std::vector<TensorPlace> places_;   // [L * kTensorsPerLayerMax]
 };
 
 }  // namespace evenkeel::engine

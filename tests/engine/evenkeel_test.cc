@@ -82,6 +82,28 @@ TEST_CASE("tensors must lie in the region's memory, one place for each slot", "[
   CHECK(evenkeel_alloc_weights(region.get(), 1 << 16) == nullptr);
 }
 
+TEST_CASE("no two slots of any tensors share a byte, but tensors may alternate", "[evenkeel]") {
+  const TestDirectory directory;
+  TestRegion region(SmallOptions(directory));
+  evenkeel_error error = {};
+  auto* data = static_cast<char*>(evenkeel_alloc_weights(region.get(), 1000));
+  const auto add = [&](int layer, const char* name, int at, uint64_t bytes, uint64_t stride) {
+    return evenkeel_add_tensor(region.get(), layer, name, "f32", data + at, bytes, stride, &error);
+  };
+  REQUIRE(add(0, "w", 0, 100, 200) == EVENKEEL_OK);  // 0, 200, 400
+  CHECK(add(0, "v", 0, 100, 200) == EVENKEEL_INVALID_ARGUMENT);
+  CHECK(std::string(error.message) == "add tensor v of layer 0: its slots share bytes with those of w of layer 0");
+  CHECK(add(1, "w", 0, 100, 200) == EVENKEEL_INVALID_ARGUMENT);
+  CHECK(std::string(error.message) == "add tensor w of layer 1: its slots share bytes with those of w of layer 0");
+  CHECK(add(0, "v", 99, 100, 200) == EVENKEEL_INVALID_ARGUMENT);   // one byte of each
+  CHECK(add(0, "v", 100, 101, 200) == EVENKEEL_INVALID_ARGUMENT);  // the last byte of two
+  CHECK(add(0, "v", 300, 50, 51) == EVENKEEL_INVALID_ARGUMENT);    // its third slot in w's third
+  CHECK(add(0, "v", 100, 60, 200) == EVENKEEL_OK);                 // between them
+  CHECK(add(1, "w", 160, 40, 200) == EVENKEEL_OK);                 // and what is left
+  CHECK(add(1, "v", 600, 10, 10) == EVENKEEL_OK);
+  CHECK(add(1, "u", 0, 1000, 1000) == EVENKEEL_INVALID_ARGUMENT);
+}
+
 TEST_CASE("steps need a ready region, known lanes and known tickets", "[evenkeel]") {
   const TestDirectory directory;
   TestRegion region(SmallOptions(directory));

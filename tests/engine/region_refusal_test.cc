@@ -90,6 +90,40 @@ TEST_CASE("tensors whose slots overlap are refused", "[agent_region]") {
   }
 }
 
+TEST_CASE("tensors are looked at when the engine is ready, and not again", "[agent_region]") {
+  const TestDirectory directory;
+  TestRegion region(SmallOptions(directory));
+  const auto early = RegionView::Open(region.path().c_str(), SharedMemory::Access::kReadWrite);
+  REQUIRE(early.ok());
+  early.value.num_tensors(1) = 1;  // as if it were just being added
+  early.value.tensors(1)[0].offset = UINT64_MAX;
+  CHECK(AgentRegion::Open(region.path()).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(FindRegion(directory.path(), "test", RankId(1)).ok());
+  early.value.num_tensors(1) = 0;
+  region.MakeReady();
+
+  const auto agent = AgentRegion::Open(region.path());
+  REQUIRE(agent.ok());
+  const Member member = (*agent)->member();
+  const auto peer = PeerRegion::Open(region.path(), member);
+  REQUIRE(peer.ok());
+  const auto before = (*agent)->SlotBytes(LayerId(1), SlotIdx(4));
+  const uint64_t fingerprint = (*agent)->FingerprintSlot(LayerId(1), SlotIdx(4));
+  for (uint64_t t = 0; t < 2; ++t) {
+    early.value.tensors(1)[t].offset = UINT64_MAX / 2;
+    early.value.tensors(1)[t].bytes_per_expert = uint64_t{1} << 40;
+  }
+  early.value.num_tensors(1) = 1000;
+  const auto after = (*agent)->SlotBytes(LayerId(1), SlotIdx(4));
+  REQUIRE(after.size() == before.size());
+  for (size_t t = 0; t < after.size(); ++t) {
+    CHECK(after[t].data() == before[t].data());
+    CHECK(after[t].size() == before[t].size());
+  }
+  CHECK((*agent)->FingerprintSlot(LayerId(1), SlotIdx(4)) == fingerprint);
+  CHECK((*peer)->SlotBytes(LayerId(1), 1).size() == before.size());
+}
+
 TEST_CASE("any flipped byte of the header is refused or harmless", "[agent_region]") {
   const uint64_t seed = GENERATE(range(1, 150));
   CAPTURE(seed);
