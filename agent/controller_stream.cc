@@ -70,7 +70,10 @@ void MergeReports(const LoadReport& more, LoadReport& report) {
     if (found == known.end()) {
       report.entries.push_back(entry);
     } else {
-      report.entries[found->second].tokens += entry.tokens;
+      LoadReport::Entry& sum = report.entries[found->second];
+      sum.tokens += entry.tokens;
+      sum.prefill_tokens += entry.prefill_tokens;
+      sum.decode_tokens += entry.decode_tokens;
     }
   }
   report.time = more.time;

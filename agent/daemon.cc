@@ -40,6 +40,8 @@ absl::StatusOr<RegionState> TakeOver(const engine::AgentRegion& region) {
   state.quiesced_epoch = content.quiesced.epoch;
   state.slots = std::move(content.slots);
   state.tokens_of_slot = std::move(content.tokens_of_slot);
+  state.prefill_of_slot = std::move(content.prefill_of_slot);
+  state.decode_of_slot = std::move(content.decode_of_slot);
   return state;
 }
 
@@ -302,6 +304,8 @@ void Daemon::Carry(const ReadCounters&) {
   event.first_step = reading.first_step;
   event.last_step = reading.last_step;
   event.tokens_of_slot = std::move(reading.tokens_of_slot);
+  event.prefill_of_slot = std::move(reading.prefill_of_slot);
+  event.decode_of_slot = std::move(reading.decode_of_slot);
   event.num_unrouted_tokens = reading.num_unrouted_tokens;
   events_.push_back(std::move(event));
 }

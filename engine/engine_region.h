@@ -19,7 +19,8 @@ struct alignas(64) EvenkeelLane {
   uint64_t open = 0;       // bit per ring place of an open ticket
   uint64_t num_begun = 0;
   uint64_t num_ended = 0;
-  int32_t kind = EVENKEEL_REAL;
+  // Of the newest step at the router, where it is counted: the lane's and phase's counters, else null.
+  evenkeel::engine::Word* counters = nullptr;
 };
 
 struct evenkeel_region {
@@ -40,16 +41,12 @@ namespace evenkeel::engine {
 inline bool IsLane(const evenkeel_region* region, int32_t lane) {
   return region != nullptr && lane >= 0 && lane < region->view.sizes().num_lanes;
 }
+inline bool IsPhase(evenkeel_phase phase) { return phase >= EVENKEEL_PHASE_OTHER && phase <= EVENKEEL_DECODE; }
 inline bool IsLayer(const evenkeel_region* region, int32_t layer) {
   return region != nullptr && layer >= 0 && layer < region->view.sizes().num_layers;
 }
 inline bool IsLocalSlot(const evenkeel_region* region, int32_t local_slot) {
   return region != nullptr && local_slot >= 0 && local_slot < region->view.sizes().slots_per_rank;
-}
-
-inline uint64_t& LayerCounters(const evenkeel_region* region, int counter, int32_t layer) {
-  Word* row = region->view.counters(counter) + int64_t{layer} * region->view.sizes().slots_counted();
-  return reinterpret_cast<uint64_t&>(*row);
 }
 
 }  // namespace evenkeel::engine

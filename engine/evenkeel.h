@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define EVENKEEL_ABI_VERSION 1
+#define EVENKEEL_ABI_VERSION 2
 #define EVENKEEL_API __attribute__((visibility("default")))
 
 typedef struct evenkeel_region evenkeel_region;
@@ -118,15 +118,16 @@ EVENKEEL_API int evenkeel_set_idle(evenkeel_region* region, int32_t lane);
  * that the lane's newest step took. ids [num_tokens, top_k] of int32 or int64 (`id_bytes` 4 or 8), rows row_stride
  * elements apart; slots int32 [num_tokens, top_k], dense. Negative ids give -1 and are not counted; an expert without
  * live replica gives -1 and is counted as unrouted. Token t of the batch has index first_token + t. With
- * EVENKEEL_COUNT_ROUTER the routed copies of real steps are counted here. */
+ * EVENKEEL_COUNT_ROUTER the routed copies of real steps are counted here, by the step's phase. */
 EVENKEEL_API int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const void* ids, int32_t id_bytes,
                                 int64_t num_tokens, int32_t top_k, int64_t row_stride, int64_t first_token,
                                 int32_t* slots);
 
 /* Tokens computed in a local slot of this rank (EVENKEEL_COUNT_AFTER_DISPATCH). `thread` in [0, num_counting_threads):
- * each value by one thread at a time. Only valid rows of real steps are to be counted. */
-EVENKEEL_API int evenkeel_count(evenkeel_region* region, int32_t thread, int32_t layer, int32_t local_slot,
-                                uint64_t num_tokens);
+ * each value by one thread at a time. `phase`: of the step that sent them, of whatever rank; prefill and decode are
+ * counted apart. Only valid rows of real steps are to be counted. */
+EVENKEEL_API int evenkeel_count(evenkeel_region* region, int32_t thread, evenkeel_phase phase, int32_t layer,
+                                int32_t local_slot, uint64_t num_tokens);
 
 /* ---- Work for other ranks, death -------------------------------------------------------------------------------------- */
 

@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
     const int64_t ticket = evenkeel_begin_step(region, 0, EVENKEEL_DECODE, EVENKEEL_REAL);
     evenkeel_route(region, 0, 0, expert_ids, sizeof(int32_t), kTokens, kTopK, kTopK, 0, slots);
     for (int i = 0; i < kTokens * kTopK; ++i) /* send the copy to rank slots[i] / kSlots; compute what came here */
-      if (slots[i] / kSlots == options.rank) evenkeel_count(region, 0, 0, slots[i] % kSlots, 1);
+      if (slots[i] / kSlots == options.rank) evenkeel_count(region, 0, EVENKEEL_DECODE, 0, slots[i] % kSlots, 1);
     evenkeel_end_step(region, 0, ticket); /* every token has come back */
     printf("step %d: expert 4 is served by rank %d\n", step, slots[2] / kSlots);
   }

@@ -11,6 +11,7 @@ namespace {
 using evenkeel::engine::IsLane;
 using evenkeel::engine::IsLayer;
 using evenkeel::engine::IsLocalSlot;
+using evenkeel::engine::IsPhase;
 using evenkeel::engine::kTicketsPerLane;
 using evenkeel::engine::LaneCell;
 using evenkeel::engine::RegionSizes;
@@ -63,7 +64,7 @@ void RunPostMovesIfAsked(evenkeel_region& region) {
   if (num_requests != region.num_requests_seen.load(std::memory_order_relaxed)) RunPostMoves(region);
 }
 
-int EndTicket(evenkeel_region* region, int32_t lane, int64_t ticket) {
+int EndTicket(evenkeel_region* region, int32_t lane, int64_t ticket, bool is_timed) {
   if (!IsLane(region, lane) || ticket <= 0) return EVENKEEL_INVALID_ARGUMENT;
   const auto number = static_cast<uint64_t>(ticket);
   const int ring = static_cast<int>(number % kTicketsPerLane);
@@ -71,6 +72,10 @@ int EndTicket(evenkeel_region* region, int32_t lane, int64_t ticket) {
   EvenkeelLane& own = region->lanes[lane];
   if ((own.open >> ring & 1) == 0 || cell.tickets[ring].ticket.Load() != number) return EVENKEEL_FAILED_PRECONDITION;
   own.open &= ~(uint64_t{1} << ring);
+  if (is_timed) {
+    cell.timed_ns.Add(MonotonicNs() - cell.tickets[ring].begun_ns.Load());
+    cell.num_timed.Add(1);
+  }
   EndStep(cell, ring);
   cell.num_ended.Store(++own.num_ended);
   return EVENKEEL_OK;
@@ -88,8 +93,7 @@ evenkeel::kernels::RouteMask MaskOf(const RegionView& view, const EvenkeelLane& 
 }  // namespace
 
 int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phase phase, evenkeel_kind kind) {
-  if (!IsLane(region, lane) || phase < EVENKEEL_PHASE_OTHER || phase > EVENKEEL_DECODE || kind < EVENKEEL_REAL ||
-      kind > EVENKEEL_PROFILE) {
+  if (!IsLane(region, lane) || !IsPhase(phase) || kind < EVENKEEL_REAL || kind > EVENKEEL_PROFILE) {
     return EVENKEEL_INVALID_ARGUMENT;
   }
   if (!region->is_ready) return EVENKEEL_FAILED_PRECONDITION;
@@ -106,7 +110,8 @@ int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phas
   own.bank = evenkeel::engine::BankOf(taken.newest);
   own.epoch = taken.epoch;
   own.maps_view = view.bank(own.bank).view_number.Load();
-  own.kind = kind;
+  const bool counts = view.sizes().counts_at_router() && kind == EVENKEEL_REAL;
+  own.counters = counts ? view.counters(lane, phase) : nullptr;
   cell.num_begun.Store(own.num_begun);
   if (cell.idle.Load() != 0) cell.idle.Store(0);
   SetOnce(view.header().called_begin_step);
@@ -114,13 +119,13 @@ int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phas
 }
 
 int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
-  const int status = EndTicket(region, lane, ticket);
+  const int status = EndTicket(region, lane, ticket, /*is_timed=*/true);
   if (status == EVENKEEL_OK) SetOnce(region->view.lane(lane).called_end_step);
   return status;
 }
 
 int evenkeel_abort_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
-  return EndTicket(region, lane, ticket);
+  return EndTicket(region, lane, ticket, /*is_timed=*/false);
 }
 
 int evenkeel_set_idle(evenkeel_region* region, int32_t lane) {
@@ -142,7 +147,7 @@ int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const v
   const RegionView& view = region->view;
   const RegionSizes& sizes = view.sizes();
   const auto table = view.table(own.bank, layer);
-  const bool counts = sizes.counts_at_router() && own.kind == EVENKEEL_REAL;
+  Word* counters = own.counters == nullptr ? nullptr : own.counters + int64_t{layer} * sizes.slots_counted();
   const uint64_t step = own.num_begun * evenkeel::engine::kLanesMax + static_cast<uint64_t>(lane);
   const int64_t num_unknown = evenkeel::kernels::Route(
       {.offsets = table.offsets, .slots = table.slots, .bounds = table.bounds, .num_experts = sizes.num_experts},
@@ -154,20 +159,22 @@ int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const v
        .first_token = first_token},
       evenkeel::kernels::RouteSalt(static_cast<uint32_t>(sizes.rank), static_cast<uint32_t>(layer), step),
       MaskOf(view, own),
-      {.routed = counts ? &evenkeel::engine::LayerCounters(region, lane, layer) : nullptr,
+      {.routed = reinterpret_cast<uint64_t*>(counters),
        .unrouted = reinterpret_cast<uint64_t*>(view.unrouted(lane) + int64_t{layer} * sizes.num_experts)},
       slots);
   SetOnce(view.lane(lane).called_route);
   return num_unknown == 0 ? EVENKEEL_OK : EVENKEEL_INVALID_ARGUMENT;
 }
 
-int evenkeel_count(evenkeel_region* region, int32_t thread, int32_t layer, int32_t local_slot, uint64_t num_tokens) {
-  if (!IsLayer(region, layer) || !IsLocalSlot(region, local_slot) || thread < 0 ||
+int evenkeel_count(evenkeel_region* region, int32_t thread, evenkeel_phase phase, int32_t layer, int32_t local_slot,
+                   uint64_t num_tokens) {
+  if (!IsPhase(phase) || !IsLayer(region, layer) || !IsLocalSlot(region, local_slot) || thread < 0 ||
       thread >= region->view.sizes().num_counting_threads) {
     return EVENKEEL_INVALID_ARGUMENT;
   }
   if (region->view.sizes().counts_at_router()) return EVENKEEL_FAILED_PRECONDITION;
-  region->view.counters(thread)[int64_t{layer} * region->view.sizes().slots_per_rank + local_slot].Add(num_tokens);
+  region->view.counters(thread, phase)[int64_t{layer} * region->view.sizes().slots_per_rank + local_slot].Add(
+      num_tokens);
   return EVENKEEL_OK;
 }
 

@@ -101,6 +101,11 @@ absl::StatusOr<AgentMessage> ToValue(const v1::LoadReport& message, const GroupI
   EVENKEEL_RETURN_IF_ERROR(CheckLength("load_report.slots", message.slots_size(), length));
   EVENKEEL_RETURN_IF_ERROR(CheckLength("load_report.experts", message.experts_size(), length));
   EVENKEEL_RETURN_IF_ERROR(CheckLength("load_report.tokens", message.tokens_size(), length));
+  const bool has_prefill = message.prefill_tokens_size() > 0, has_decode = message.decode_tokens_size() > 0;
+  EVENKEEL_RETURN_IF_ERROR(
+      CheckLength("load_report.prefill_tokens", message.prefill_tokens_size(), has_prefill ? length : 0));
+  EVENKEEL_RETURN_IF_ERROR(
+      CheckLength("load_report.decode_tokens", message.decode_tokens_size(), has_decode ? length : 0));
   EVENKEEL_RETURN_IF_ERROR(CheckRange("load_report.num_unrouted_tokens", message.num_unrouted_tokens(), 0, kTokensMax));
   if (message.time_unix_ns() < 0) return Bad("load_report.time_unix_ns", message.time_unix_ns(), "a time");
   if (message.first_step() > message.last_step()) {
@@ -127,10 +132,19 @@ absl::StatusOr<AgentMessage> ToValue(const v1::LoadReport& message, const GroupI
       EVENKEEL_RETURN_IF_ERROR(ToExpert(field("experts"), expert, group).status());
       return CheckRange(field("tokens"), message.tokens(i), 0, kTokensMax);
     }
+    const uint64_t tokens = message.tokens(i);
+    const uint64_t prefill = has_prefill ? message.prefill_tokens(i) : 0;
+    const uint64_t decode = has_decode ? message.decode_tokens(i) : 0;
+    if (prefill > tokens || decode > tokens - prefill) [[unlikely]] {
+      return Bad(absl::StrCat("load_report.prefill_tokens[", i, "] and decode_tokens"),
+                 absl::StrCat(prefill, " and ", decode), absl::StrCat("at most tokens, ", tokens, ", together"));
+    }
     report.entries.push_back({.layer = LayerId(static_cast<int32_t>(layer)),
                               .slot = SlotIdx(static_cast<int32_t>(slot)),
                               .expert = ExpertId(static_cast<int32_t>(expert)),
-                              .tokens = message.tokens(i)});
+                              .tokens = tokens,
+                              .prefill_tokens = prefill,
+                              .decode_tokens = decode});
   }
   return report;
 }

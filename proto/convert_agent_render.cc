@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <variant>
 
 #include "proto/convert_agent.h"
@@ -47,6 +48,15 @@ void Render(const MapsRefused& value, v1::AgentMessage* out) {
   message->set_reason(Tamed(value.reason));
 }
 
+// Nothing where there are none of the phase: it is the busiest message of all.
+void RenderPhase(const LoadReport& value, uint64_t LoadReport::Entry::*tokens,
+                 google::protobuf::RepeatedField<uint64_t>* out) {
+  const auto has_none = [tokens](const LoadReport::Entry& entry) { return entry.*tokens == 0; };
+  if (std::all_of(value.entries.begin(), value.entries.end(), has_none)) return;
+  out->Reserve(static_cast<int>(value.entries.size()));
+  for (const LoadReport::Entry& entry : value.entries) out->Add(entry.*tokens);
+}
+
 void Render(const LoadReport& value, v1::AgentMessage* out) {
   v1::LoadReport* message = out->mutable_load_report();
   message->set_time_unix_ns(absl::ToUnixNanos(value.time));
@@ -59,6 +69,8 @@ void Render(const LoadReport& value, v1::AgentMessage* out) {
     message->add_experts(Wire(entry.expert));
     message->add_tokens(entry.tokens);
   }
+  RenderPhase(value, &LoadReport::Entry::prefill_tokens, message->mutable_prefill_tokens());
+  RenderPhase(value, &LoadReport::Entry::decode_tokens, message->mutable_decode_tokens());
 }
 
 void Render(const EngineStatus& value, v1::AgentMessage* out) {

@@ -47,14 +47,20 @@ struct MessageReceived {
 struct EngineObserved {
   Epoch quiesced_epoch;  // newest epoch at which the engine has quiesced
   uint64_t quiesced_view = 0;
-  EngineStatus status;
+  EngineStatus status;  // but for mean_step_time and steps_per_second, which the worker makes of the next two
+  // Monotonic: steps that ended without being aborted, and how long they were open in all.
+  uint64_t num_steps_timed = 0;
+  absl::Duration steps_time = absl::ZeroDuration();
 };
 // A reading of the region's counters: monotonic, [num_layers * slots counted per layer].
 struct CountersRead {
   uint64_t first_step = 0;
   uint64_t last_step = 0;
-  std::vector<uint64_t> tokens_of_slot;
+  std::vector<uint64_t> tokens_of_slot;  // of all phases
   uint64_t num_unrouted_tokens = 0;
+  // Of tokens_of_slot; empty: not told apart.
+  std::vector<uint64_t> prefill_of_slot = {};
+  std::vector<uint64_t> decode_of_slot = {};
 };
 // Answer to WriteMaps: they are the newest in the region, or no bank was free (tried again at NextWakeup).
 struct MapsWritten {
@@ -157,8 +163,10 @@ struct RegionState {
   std::shared_ptr<const Maps> maps;  // newest in the region
   View view;
   Epoch quiesced_epoch;
-  std::vector<SlotRecord> slots;         // [num_layers * slots_per_rank]
-  std::vector<uint64_t> tokens_of_slot;  // counters as found: the base of the first report
+  std::vector<SlotRecord> slots;               // [num_layers * slots_per_rank]
+  std::vector<uint64_t> tokens_of_slot;        // counters as found: the base of the first report
+  std::vector<uint64_t> prefill_of_slot = {};  // of these; empty: not told apart
+  std::vector<uint64_t> decode_of_slot = {};
 };
 
 }  // namespace evenkeel::agent

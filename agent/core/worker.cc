@@ -31,6 +31,14 @@ std::vector<ExpertId> CountedExperts(const RegionState& region) {
   return experts;
 }
 
+CountersRead CountersAsFound(const RegionState& region) {
+  CountersRead found;
+  found.tokens_of_slot = region.tokens_of_slot;
+  found.prefill_of_slot = region.prefill_of_slot;
+  found.decode_of_slot = region.decode_of_slot;
+  return found;
+}
+
 void DropMessages(Effects& effects) {
   std::erase_if(effects, [](const Effect& effect) { return std::holds_alternative<SendToController>(effect); });
 }
@@ -59,7 +67,7 @@ Worker::Worker(RegionState region)
       written_epoch_(newest_->epoch),
       quiesced_epoch_(region.quiesced_epoch),
       moves_(group_, SlotTable(group_, member_.rank, region.slots, *newest_)),
-      load_(group_, member_.rank, CountedExperts(region), std::move(region.tokens_of_slot)) {
+      load_(group_, member_.rank, CountedExperts(region), CountersAsFound(region)) {
   digests_[newest_->epoch] = newest_->digest;
 }
 
@@ -259,12 +267,14 @@ void Worker::On(absl::Time now, const MapsWritten& event, Effects&) {
 
 // ---- The engine
 
-void Worker::On(absl::Time, const EngineObserved& event, Effects& effects) {
+void Worker::On(absl::Time now, const EngineObserved& event, Effects& effects) {
   quiesced_epoch_ = std::max(quiesced_epoch_, event.quiesced_epoch);
   quiesced_view_ = std::max(quiesced_view_, event.quiesced_view);
   digests_.erase(digests_.begin(), digests_.lower_bound(std::min(quiesced_epoch_, newest_->epoch)));
   const bool ended = !event.status.alive && (!engine_seen_ || engine_.alive);
   engine_ = event.status;
+  steps_ = {.num = event.num_steps_timed, .total = event.steps_time, .at = now};
+  if (!engine_seen_) steps_reported_ = steps_;
   engine_seen_ = true;
   if (ended && welcomed_) effects.push_back(SendToController{engine_});
   ReportQuiesced(effects);
@@ -290,7 +300,17 @@ void Worker::On(absl::Time now, const CountersRead& event, Effects& effects) {
   next_report_ += settings_.report_interval;
   if (next_report_ <= now) next_report_ = now + settings_.report_interval;
   effects.push_back(SendToController{load_.Take(now)});
-  if (engine_seen_) effects.push_back(SendToController{engine_});
+  if (engine_seen_) effects.push_back(SendToController{StatusWithSteps()});
+}
+
+EngineStatus Worker::StatusWithSteps() {
+  EngineStatus status = engine_;
+  const StepsSeen before = std::exchange(steps_reported_, steps_);
+  const uint64_t num = steps_.num - std::min(before.num, steps_.num);
+  if (num == 0 || steps_.at <= before.at) return status;
+  status.mean_step_time = std::max(steps_.total - before.total, absl::ZeroDuration()) / static_cast<int64_t>(num);
+  status.steps_per_second = static_cast<double>(num) / absl::ToDoubleSeconds(steps_.at - before.at);
+  return status;
 }
 
 // ---- Moves and slots

@@ -76,6 +76,8 @@ class Worker {
   void Obey(absl::Time now, const MoveOrder& message, Effects& effects);
   void Obey(absl::Time now, const CancelMove& message, Effects& effects);
   void Obey(absl::Time now, const Refused& message, Effects& effects);
+  // What is reported of the engine; the next one is of the steps from here on.
+  EngineStatus StatusWithSteps();
 
   void LeaveStream(Effects& effects);
   void HangUp(absl::Status why, Effects& effects);
@@ -119,6 +121,13 @@ class Worker {
   Quiesced reported_;
   bool reported_any_ = false;  // on this stream
   EngineStatus engine_;
+  // As last seen, and as last reported.
+  struct StepsSeen {
+    uint64_t num = 0;
+    absl::Duration total = absl::ZeroDuration();
+    absl::Time at;
+  };
+  StepsSeen steps_, steps_reported_;
   bool engine_seen_ = false;
 
   // Slots, moves, load.

@@ -99,7 +99,9 @@ struct LoadReport {
     LayerId layer;
     SlotIdx slot;
     ExpertId expert;
-    uint64_t tokens = 0;
+    uint64_t tokens = 0;  // of all phases
+    uint64_t prefill_tokens = 0;
+    uint64_t decode_tokens = 0;
 
     friend bool operator==(const Entry&, const Entry&) = default;
   };

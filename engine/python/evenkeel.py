@@ -8,7 +8,7 @@
     region.ready()
     with region.step(lane=0, phase=DECODE) as step:
         region.route(layer, ids, slots, top_k=8)       # NumPy or torch CPU arrays, array.array, ctypes arrays
-        region.count(layer, local_slot, num_tokens)
+        region.count(layer, local_slot, num_tokens, phase=DECODE)
 
 Threads, memory, waiting and errors are as the header says. Errors are raised as EvenkeelError with the library's text.
 The shared library is found through the argument `library`, $EVENKEEL_LIBRARY, or beside this file.
@@ -18,7 +18,7 @@ import ctypes
 import os
 import pathlib
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 # evenkeel_phase
 OTHER, PREFILL, DECODE = 0, 1, 2
@@ -92,7 +92,7 @@ _SIGNATURES = {
     "abort_step": (_INT, [_PTR, _I32, _I64]),
     "set_idle": (_INT, [_PTR, _I32]),
     "route": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I64, _I32, _I64, _I64, _PTR]),
-    "count": (_INT, [_PTR, _I32, _I32, _I32, _U64]),
+    "count": (_INT, [_PTR, _I32, _INT, _I32, _I32, _U64]),
     "serve_begin": (_INT, [_PTR, _I32, _I32, _U64]),
     "serve_end": (_INT, [_PTR, _I32]),
     "lost_ranks": (ctypes.POINTER(ctypes.c_uint32), [_PTR]),
@@ -255,8 +255,9 @@ class Region:
         self._check(self._call("route", lane, layer, ids_at, id_bytes, num_tokens, top_k, row_stride, first_token,
                                slots_at), f"route layer {layer}")
 
-    def count(self, layer: int, local_slot: int, num_tokens: int, thread: int = 0):
-        self._check(self._call("count", thread, layer, local_slot, num_tokens), f"count layer {layer}")
+    def count(self, layer: int, local_slot: int, num_tokens: int, phase: int = OTHER, thread: int = 0):
+        """Tokens computed in a local slot; `phase`: of the step that sent them."""
+        self._check(self._call("count", thread, phase, layer, local_slot, num_tokens), f"count layer {layer}")
 
     # ---- Work for other ranks, death
 

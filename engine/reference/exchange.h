@@ -31,7 +31,7 @@ inline constexpr uint32_t kPayloadBytesMax = uint32_t{64} << 20;
 enum class MessageKind : uint32_t { kHello = 1, kWelcome, kRefused, kRequest, kAnswer, kBye };
 
 struct MessageHeader {
-  uint32_t magic = 0x31584B45;  // "EKX1"
+  uint32_t magic = 0x32584B45;  // "EKX2"
   MessageKind kind = MessageKind::kHello;
   uint32_t payload_bytes = 0;
   uint32_t serial = 0;              // of the request, from 1, per connection's owner; 0: of the connection
@@ -40,6 +40,8 @@ struct MessageHeader {
   uint64_t target_incarnation = 0;  // whom the asker means
   int32_t layer = 0;
   uint32_t num_groups = 0;  // of a request's payload
+  int32_t phase = 0;        // evenkeel_phase of the asker's step
+  uint32_t unused = 0;
 };
 
 // Payload of a request: the groups, then the rows of all groups, hidden_size floats each. Of an answer: as many rows.

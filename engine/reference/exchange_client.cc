@@ -58,7 +58,8 @@ void ExchangeClient::Ask(int rank, const Request& request, absl::Time now) {
                  .ticket = request.ticket,
                  .epoch = request.epoch,
                  .layer = request.layer,
-                 .num_groups = static_cast<uint32_t>(request.groups.size())};
+                 .num_groups = static_cast<uint32_t>(request.groups.size()),
+                 .phase = request.phase};
   const auto groups = std::as_bytes(request.groups), rows = std::as_bytes(request.x);
   peer.payload.assign(groups.begin(), groups.end());
   peer.payload.insert(peer.payload.end(), rows.begin(), rows.end());

@@ -33,6 +33,7 @@ class ExchangeClient {
   struct Request {
     int64_t ticket = 0;
     uint64_t epoch = 0;
+    int phase = 0;
     int layer = 0;
     std::span<const SlotGroup> groups;
     std::span<const float> x;

@@ -221,6 +221,7 @@ void ExchangeServer::Answer(Peer& peer, const Message& message) {
   Request request{.peer = peer.greeting,
                   .ticket = header.ticket,
                   .epoch = header.epoch,
+                  .phase = header.phase,
                   .layer = header.layer,
                   .groups = *groups,
                   .x = nullptr,

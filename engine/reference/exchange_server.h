@@ -34,6 +34,7 @@ class ExchangeServer {
     Greeting peer;  // as it greeted
     int64_t ticket = 0;
     uint64_t epoch = 0;
+    int phase = 0;
     int layer = 0;
     std::span<const SlotGroup> groups;
     const float* x = nullptr;  // [num_rows][hidden_size]

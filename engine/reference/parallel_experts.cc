@@ -126,8 +126,14 @@ void ParallelExperts::Ask(int layer) {
     const int rank = (options_.rank + i) % options_.num_ranks;
     const Part& part = parts_of_rank_[static_cast<size_t>(rank)];
     if (part.copies.empty()) continue;
-    parts_.client->Ask(
-        rank, {.ticket = step_.ticket, .epoch = step_.epoch, .layer = layer, .groups = part.groups, .x = part.x}, now);
+    parts_.client->Ask(rank,
+                       {.ticket = step_.ticket,
+                        .epoch = step_.epoch,
+                        .phase = step_.phase,
+                        .layer = layer,
+                        .groups = part.groups,
+                        .x = part.x},
+                       now);
   }
 }
 
@@ -144,7 +150,8 @@ void ParallelExperts::ComputeLocal(int layer, float* outputs) {
   }
   parts_.counters->library_calls.Watch([&] {
     for (const SlotGroup& group : part.groups) {
-      evenkeel_count(parts_.region, options_.lane, layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
+      evenkeel_count(parts_.region, options_.lane, step_.phase, layer, group.local_slot,
+                     static_cast<uint64_t>(group.num_rows));
     }
     return true;
   });

@@ -52,6 +52,7 @@ class ParallelExperts final : public ExpertBackend {
   struct Step {
     int64_t ticket = 0;
     uint64_t epoch = 0;
+    evenkeel_phase phase = EVENKEEL_PHASE_OTHER;
     bool may_drop = false;  // copies of experts without a live replica count as zero instead of ending the step
   };
 

@@ -28,6 +28,9 @@ absl::Status PeerService::Serve(const ExchangeServer::Request& request, float* y
     return absl::FailedPreconditionError(absl::StrCat("epoch ", request.epoch >> 32, ".", request.epoch & 0xFFFFFFFFu,
                                                       " is not one that this engine serves"));
   }
+  if (request.phase < EVENKEEL_PHASE_OTHER || request.phase > EVENKEEL_DECODE) {
+    return absl::InvalidArgumentError(absl::StrCat("there is no phase ", request.phase));
+  }
   for (const SlotGroup& group : request.groups) {
     if (!slots_->InRange(request.layer, group.local_slot)) {
       return absl::InvalidArgumentError(absl::StrCat("layer ", request.layer, " has no local slot ", group.local_slot));
@@ -66,9 +69,10 @@ absl::Status PeerService::Compute(const ExchangeServer::Request& request, float*
     x += group.num_rows * config_.hidden_size;
     y += group.num_rows * config_.hidden_size;
   }
+  const auto phase = static_cast<evenkeel_phase>(request.phase);
   counters_->library_calls.Watch([&] {
     for (const SlotGroup& group : request.groups) {
-      evenkeel_count(region_, thread_, request.layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
+      evenkeel_count(region_, thread_, phase, request.layer, group.local_slot, static_cast<uint64_t>(group.num_rows));
     }
     return true;
   });

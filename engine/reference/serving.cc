@@ -91,8 +91,10 @@ absl::StatusOr<bool> Serving::Step() {
   const uint64_t epoch = evenkeel_epoch(parts_.region, options_.lane);
   parts_.counters->epoch = epoch;
   const absl::Time now = absl::Now();
-  parts_.experts->Begin(
-      {.ticket = ticket, .epoch = epoch, .may_drop = now - without_replica_since_ > options_.drop_after});
+  parts_.experts->Begin({.ticket = ticket,
+                         .epoch = epoch,
+                         .phase = phase,
+                         .may_drop = now - without_replica_since_ > options_.drop_after});
   logits_.resize(rows_.size() * static_cast<size_t>(parts_.model->config().vocab_size));
   const absl::Status status = parts_.model->Forward(rows_, *parts_.experts, workspace_, logits_.data());
   if (status.ok()) {

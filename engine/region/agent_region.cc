@@ -23,6 +23,12 @@ namespace {
 // A lane chooses for tens of nanoseconds; so often it is asked again before "no bank free".
 constexpr int kAsksMax = 200;
 
+// As evenkeel_phase numbers them.
+constexpr int kOtherPhase = 0;
+constexpr int kPrefillPhase = 1;
+constexpr int kDecodePhase = 2;
+static_assert(kPhases == 3);
+
 int64_t MonotonicNs() {
   timespec now = {};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -57,14 +63,25 @@ View ReadView(const RegionView& region) {
   return view;
 }
 
-std::vector<uint64_t> ReadTokens(const RegionView& view) {
+std::vector<uint64_t> ReadTokens(const RegionView& view, int phase) {
   const auto count = static_cast<size_t>(view.sizes().num_layers) * static_cast<size_t>(view.sizes().slots_counted());
   std::vector<uint64_t> tokens(count, 0);
   for (int c = 0; c < view.sizes().num_counters(); ++c) {
-    const Word* row = view.counters(c);
+    const Word* row = view.counters(c, phase);
     for (size_t i = 0; i < count; ++i) tokens[i] += row[i].Load();
   }
   return tokens;
+}
+
+// Fills what RegionContent and CounterReading have in common.
+template <typename Tokens>
+void ReadTokensTo(const RegionView& view, Tokens& to) {
+  to.prefill_of_slot = ReadTokens(view, kPrefillPhase);
+  to.decode_of_slot = ReadTokens(view, kDecodePhase);
+  to.tokens_of_slot = ReadTokens(view, kOtherPhase);
+  for (size_t i = 0; i < to.tokens_of_slot.size(); ++i) {
+    to.tokens_of_slot[i] += to.prefill_of_slot[i] + to.decode_of_slot[i];
+  }
 }
 
 uint64_t SumOverLanes(const RegionView& view, Word LaneCell::*word) {
@@ -125,7 +142,7 @@ absl::StatusOr<RegionContent> AgentRegion::ReadContent() const {
   }
   content.view = ReadView(*view_);
   content.quiesced = quiesced_;
-  content.tokens_of_slot = ReadTokens(*view_);
+  ReadTokensTo(*view_, content);
   return content;
 }
 
@@ -233,7 +250,7 @@ CounterReading AgentRegion::ReadCounters() {
   CounterReading reading;
   reading.first_step = std::exchange(last_step_, SumOverLanes(*view_, &LaneCell::num_begun));
   reading.last_step = last_step_;
-  reading.tokens_of_slot = ReadTokens(*view_);
+  ReadTokensTo(*view_, reading);
   const auto count = static_cast<size_t>(group_.num_layers) * static_cast<size_t>(group_.shape.num_experts);
   for (int l = 0; l < view_->num_lanes(); ++l) {
     for (size_t i = 0; i < count; ++i) reading.num_unrouted_tokens += view_->unrouted(l)[i].Load();
@@ -270,6 +287,11 @@ EngineStatus AgentRegion::ReadStatus() const {
   std::sort(status.waiting_for.begin(), status.waiting_for.end());
   status.waiting_for.erase(std::unique(status.waiting_for.begin(), status.waiting_for.end()), status.waiting_for.end());
   return status;
+}
+
+StepTimes AgentRegion::ReadStepTimes() const {
+  return {.num_steps = SumOverLanes(*view_, &LaneCell::num_timed),
+          .total = absl::Nanoseconds(static_cast<int64_t>(SumOverLanes(*view_, &LaneCell::timed_ns)))};
 }
 
 absl::Duration AgentRegion::BusyLeaseLeft() const {

@@ -55,7 +55,9 @@ struct RegionContent {
   View view;
   Quiescence quiesced;
   std::vector<SlotRecord> slots;         // [num_layers * slots_per_rank]
-  std::vector<uint64_t> tokens_of_slot;  // as in CounterReading
+  std::vector<uint64_t> tokens_of_slot;  // as in CounterReading, like the next two
+  std::vector<uint64_t> prefill_of_slot;
+  std::vector<uint64_t> decode_of_slot;
 };
 
 struct CounterReading {
@@ -63,8 +65,16 @@ struct CounterReading {
   uint64_t last_step = 0;   // newest step begun now
   // Monotonic since the engine's start: [num_layers * slots_per_rank] after dispatch, [num_layers * num_slots] at
   // the router.
-  std::vector<uint64_t> tokens_of_slot;
+  std::vector<uint64_t> tokens_of_slot;   // of all phases
+  std::vector<uint64_t> prefill_of_slot;  // of these
+  std::vector<uint64_t> decode_of_slot;
   uint64_t num_unrouted_tokens = 0;
+};
+
+// Monotonic: steps that ended without being aborted, and how long they were open in all.
+struct StepTimes {
+  uint64_t num_steps = 0;
+  absl::Duration total;
 };
 
 enum class MapsWrite {
@@ -117,6 +127,7 @@ class AgentRegion {
   CounterReading ReadCounters();
   // `oldest_open_step` is zero while the engine holds a busy lease.
   EngineStatus ReadStatus() const;
+  StepTimes ReadStepTimes() const;
   absl::Duration BusyLeaseLeft() const;
   bool EngineAlive() const;
 

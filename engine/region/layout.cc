@@ -40,7 +40,7 @@ RegionOffsets OffsetsOf(const RegionSizes& sizes) {
   at.slots = place(layers * local_slots * sizeof(SlotCell));
   at.lanes = place(lanes * sizeof(LaneCell));
   at.serving = place(static_cast<uint64_t>(sizes.num_counting_threads) * sizeof(ServingCell));
-  at.counters = place(static_cast<uint64_t>(sizes.num_counters()) * at.counter_stride);
+  at.counters = place(static_cast<uint64_t>(sizes.num_counters()) * kPhases * at.counter_stride);
   at.unrouted = place(lanes * at.unrouted_stride);
   at.views = place(kViewBanks * at.view_stride);
   at.lost = place(ranks * sizeof(uint32_t));

@@ -19,6 +19,7 @@ inline constexpr int kTensorsPerLayerMax = 32;
 inline constexpr int kViewBanks = 2;
 inline constexpr int kLanesMax = 16;
 inline constexpr int kCountingThreadsMax = 64;
+inline constexpr int kPhases = 3;  // other, prefill, decode: as evenkeel_phase numbers them
 // Bytes of the file that carry the liveness locks (rule 19).
 inline constexpr int kEngineLockByte = 0;
 inline constexpr int kAgentLockByte = 1;
@@ -54,7 +55,7 @@ struct RegionOffsets {
   uint64_t slots = 0;        // SlotCell [L * S]
   uint64_t lanes = 0;        // LaneCell [num_lanes]
   uint64_t serving = 0;      // ServingCell [num_counting_threads]
-  uint64_t counters = 0;     // Word [num_counters][L * slots_counted], each row padded to counter_stride
+  uint64_t counters = 0;     // Word [num_counters][kPhases][L * slots_counted], each row padded to counter_stride
   uint64_t unrouted = 0;     // Word [num_lanes][L * E], each row padded to unrouted_stride
   uint64_t views = 0;        // ViewCell, Word incarnation [R]; kViewBanks of them, view_stride apart
   uint64_t lost = 0;         // uint32_t [R], nonzero: no member now; by the agent
@@ -115,6 +116,8 @@ struct alignas(64) LaneCell {
   Word announced;        // maps in use, as in RegionHeader::newest; kChoosing: any
   Word num_begun;        // steps
   Word num_ended;        // steps, ended or aborted
+  Word num_timed;        // steps that ended, not aborted
+  Word timed_ns;         // how long those were open, in all
   Word idle;             // set_idle since the newest begin_step
   Word waiting_for;      // rank + 1; 0: nobody
   Word called_end_step;  // ever
@@ -145,7 +148,7 @@ struct alignas(64) BankCell {
 
 struct alignas(64) RegionHeader {
   static constexpr uint32_t kTag = 0x4E474552u;  // "REGN"
-  static constexpr uint32_t kVersion = 1;        // EVENKEEL_ABI_VERSION
+  static constexpr uint32_t kVersion = 2;        // EVENKEEL_ABI_VERSION
 
   // By the engine at creation; constant.
   char group[64];

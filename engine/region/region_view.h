@@ -61,7 +61,9 @@ class RegionView {
   SlotCell& slot(int layer, int local_slot) const {
     return At<SlotCell>(offsets_.slots)[static_cast<ptrdiff_t>(layer) * sizes_.slots_per_rank + local_slot];
   }
-  Word* counters(int counter) const { return Row<Word>(offsets_.counters, offsets_.counter_stride, counter); }
+  Word* counters(int counter, int phase) const {
+    return Row<Word>(offsets_.counters, offsets_.counter_stride, counter * kPhases + phase);
+  }
   Word* unrouted(int lane_idx) const { return Row<Word>(offsets_.unrouted, offsets_.unrouted_stride, lane_idx); }
   ViewCell& view(int bank) const { return *Row<ViewCell>(offsets_.views, offsets_.view_stride, bank); }
   Word* members(int bank) const {

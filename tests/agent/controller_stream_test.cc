@@ -31,10 +31,10 @@ LoadReport Report(int64_t seconds, std::vector<LoadReport::Entry> entries, uint6
 
 TEST_CASE("merged reports hold the tokens of both and the span from the first to the last", "[stream]") {
   LoadReport report =
-      Report(5, {{LayerId(0), SlotIdx(1), ExpertId(2), 10}, {LayerId(0), SlotIdx(2), ExpertId(2), 1}}, 3);
-  MergeReports(Report(7, {{LayerId(0), SlotIdx(1), ExpertId(2), 5}, {LayerId(0), SlotIdx(1), ExpertId(3), 7}}, 4),
+      Report(5, {{LayerId(0), SlotIdx(1), ExpertId(2), 10, 4, 6}, {LayerId(0), SlotIdx(2), ExpertId(2), 1}}, 3);
+  MergeReports(Report(7, {{LayerId(0), SlotIdx(1), ExpertId(2), 5, 1, 2}, {LayerId(0), SlotIdx(1), ExpertId(3), 7}}, 4),
                report);
-  CHECK(report.entries == std::vector<LoadReport::Entry>{{LayerId(0), SlotIdx(1), ExpertId(2), 15},
+  CHECK(report.entries == std::vector<LoadReport::Entry>{{LayerId(0), SlotIdx(1), ExpertId(2), 15, 5, 8},
                                                          {LayerId(0), SlotIdx(2), ExpertId(2), 1},
                                                          {LayerId(0), SlotIdx(1), ExpertId(3), 7}});
   CHECK(report.time == absl::FromUnixSeconds(7));

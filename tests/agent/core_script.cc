@@ -110,13 +110,19 @@ struct MessagePrinter {
   std::string operator()(const LoadReport& m) const {
     std::vector<std::string> entries;
     for (const LoadReport::Entry& e : m.entries) {
-      entries.push_back(absl::StrCat(Place(e.layer, e.slot), " e", e.expert.value(), " ", e.tokens));
+      const bool is_split = e.prefill_tokens + e.decode_tokens > 0;
+      const std::string phases = is_split ? absl::StrCat(" p", e.prefill_tokens, " d", e.decode_tokens) : "";
+      entries.push_back(absl::StrCat(Place(e.layer, e.slot), " e", e.expert.value(), " ", e.tokens, phases));
     }
     return absl::StrCat("load steps ", m.first_step, "-", m.last_step, " [", absl::StrJoin(entries, ", "),
                         "] unrouted ", m.num_unrouted_tokens);
   }
   std::string operator()(const EngineStatus& m) const {
-    return absl::StrCat("engine ", m.alive ? "alive" : "ended", " steps ", m.num_steps);
+    const bool is_timed = m.mean_step_time > absl::ZeroDuration();
+    return absl::StrCat(
+        "engine ", m.alive ? "alive" : "ended", " steps ", m.num_steps,
+        is_timed ? absl::StrCat(" mean ", absl::FormatDuration(m.mean_step_time), " a second ", m.steps_per_second)
+                 : "");
   }
   std::string operator()(const MoveFinished& m) const {
     return absl::StrCat("finished ", m.move_id, " ", Place(m.layer, m.slot), " g", m.generation, " bytes ", m.bytes,

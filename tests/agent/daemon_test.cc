@@ -112,12 +112,12 @@ TEST_CASE("an agent attaches with what its region holds and reports load and eng
 
   const int64_t ticket = evenkeel_begin_step(rig.engine.get(), 0, EVENKEEL_DECODE, EVENKEEL_REAL);
   REQUIRE(ticket > 0);
-  REQUIRE(evenkeel_count(rig.engine.get(), 0, 1, 2, 500) == EVENKEEL_OK);
+  REQUIRE(evenkeel_count(rig.engine.get(), 0, EVENKEEL_DECODE, 1, 2, 500) == EVENKEEL_OK);
   REQUIRE(evenkeel_end_step(rig.engine.get(), 0, ticket) == EVENKEEL_OK);
   const auto report = rig.controller.Await<LoadReport>([](const LoadReport& m) { return !m.entries.empty(); });
   REQUIRE(report.has_value());
   REQUIRE(report->entries.size() == 1);
-  CHECK(report->entries[0] == LoadReport::Entry{LayerId(1), SlotIdx(5), ExpertId(0), 500});
+  CHECK(report->entries[0] == LoadReport::Entry{LayerId(1), SlotIdx(5), ExpertId(0), 500, 0, 500});
   CHECK(rig.controller.Await<EngineStatus>(
       [](const EngineStatus& m) { return m.alive && m.called_begin_step && m.called_end_step && m.num_steps == 1; }));
 }

@@ -79,6 +79,62 @@ TEST_CASE("load adds up while no controller listens", "[worker]") {
   CHECK(agent.Count({9, 0, 0, 0, 0, 0}) == "load steps 1-2 [0/3 e2 9] unrouted 0");
 }
 
+TEST_CASE("prefill and decode are reported apart, and follow the expert they were counted for", "[worker]") {
+  RegionState region = Region();
+  region.tokens_of_slot = {100, 0, 0, 0, 0, 0};
+  region.prefill_of_slot = {60, 0, 0, 0, 0, 0};
+  region.decode_of_slot = {30, 0, 0, 0, 0, 0};
+  Agent agent(region);
+  agent.Attach(1, Reporting());
+  agent.Settle({1, 1}, kWithout5);
+  const auto count = [&agent](std::vector<uint64_t> all, std::vector<uint64_t> prefill, std::vector<uint64_t> decode) {
+    return agent.Give(CountersRead{.first_step = 1,
+                                   .last_step = 2,
+                                   .tokens_of_slot = std::move(all),
+                                   .prefill_of_slot = std::move(prefill),
+                                   .decode_of_slot = std::move(decode)});
+  };
+  agent.Pass(absl::Milliseconds(100));
+  CHECK(count({110, 0, 0, 0, 0, 4}, {65, 0, 0, 0, 0, 0}, {33, 0, 0, 0, 0, 0}) ==
+        "load steps 1-2 [0/3 e2 10 p5 d3, 1/5 e0 4] unrouted 0\nengine alive steps 0");
+  // Into slot 5 of layer 0: what it counted before stays the old expert's.
+  agent.Hear(Order(7, 5, 1, {1, 1}));
+  count({110, 0, 40, 0, 0, 4}, {65, 0, 40, 0, 0, 0}, {33, 0, 0, 0, 0, 0});
+  agent.End(7, 1, 1);
+  agent.Give(PostMoveAcknowledged{LayerId(0), SlotIdx(5), 1});
+  agent.Pass(absl::Milliseconds(100));
+  CHECK(count({110, 0, 43, 0, 0, 4}, {65, 0, 40, 0, 0, 0}, {33, 0, 3, 0, 0, 0}) ==
+        "load steps 1-2 [0/5 e1 3 p0 d3, 0/5 e0 40 p40 d0] unrouted 0\nengine alive steps 0");
+  // Readings that do not tell phases apart are all other.
+  agent.Pass(absl::Milliseconds(100));
+  CHECK(count({111, 0, 43, 0, 0, 4}, {}, {}) == "load steps 1-2 [0/3 e2 1] unrouted 0\nengine alive steps 0");
+}
+
+TEST_CASE("the mean step time is that of the last interval, unknown where no step ended", "[worker]") {
+  Agent agent;
+  agent.Attach(1, Reporting());
+  const auto observe = [&agent](uint64_t num_steps, absl::Duration total) {
+    EngineObserved observed;
+    observed.num_steps_timed = num_steps;
+    observed.steps_time = total;
+    agent.Give(observed);
+  };
+  const auto report = [&agent] {
+    const std::string trace = agent.Count();
+    return trace.substr(trace.find('\n') + 1);
+  };
+  observe(1000, absl::Seconds(50));  // before this agent came
+  agent.Pass(absl::Milliseconds(100));
+  observe(1010, absl::Seconds(50) + absl::Milliseconds(80));
+  CHECK(report() == "engine alive steps 0 mean 8ms a second 100");
+  agent.Pass(absl::Milliseconds(100));
+  observe(1010, absl::Seconds(50) + absl::Milliseconds(80));
+  CHECK(report() == "engine alive steps 0");
+  agent.Pass(absl::Milliseconds(100));
+  observe(1011, absl::Seconds(50) + absl::Milliseconds(280));
+  CHECK(report() == "engine alive steps 0 mean 200ms a second 10");
+}
+
 TEST_CASE("tokens without a replica are reported as unrouted", "[worker]") {
   Agent agent;
   agent.Attach(1, Reporting());

@@ -225,53 +225,6 @@ TEST_CASE("lost ranks are seen and passed over in mid-step; a newcomer waits for
   CHECK(pair.agent->ReadCounters().num_unrouted_tokens == 100);
 }
 
-TEST_CASE("counters are summed over threads after dispatch", "[agent_region]") {
-  const TestDirectory directory;
-  evenkeel_options options = SmallOptions(directory);
-  options.num_counting_threads = 2;
-  EngineAndAgent pair(options);
-  CHECK(evenkeel_count(pair.region.get(), 0, 1, 2, 10) == EVENKEEL_OK);
-  CHECK(evenkeel_count(pair.region.get(), 1, 1, 2, 5) == EVENKEEL_OK);
-  CHECK(evenkeel_count(pair.region.get(), 1, 0, 0, 3) == EVENKEEL_OK);
-  CHECK(evenkeel_count(pair.region.get(), 2, 0, 0, 3) == EVENKEEL_INVALID_ARGUMENT);
-  CHECK(evenkeel_count(pair.region.get(), 0, 0, 3, 3) == EVENKEEL_INVALID_ARGUMENT);
-  pair.End(pair.Begin());
-  const CounterReading reading = pair.agent->ReadCounters();
-  CHECK(reading.tokens_of_slot == std::vector<uint64_t>{3, 0, 0, 0, 0, 15});
-  CHECK(reading.first_step == 0);
-  CHECK(reading.last_step == 1);
-  CHECK(pair.agent->ReadCounters().first_step == 1);
-}
-
-TEST_CASE("at the router, real steps of all lanes are counted; dummy and profile steps are not", "[agent_region]") {
-  const TestDirectory directory;
-  evenkeel_options options = SmallOptions(directory);
-  options.count_place = EVENKEEL_COUNT_ROUTER;
-  options.num_lanes = 2;
-  EngineAndAgent pair(options);
-  const std::vector<int64_t> ids = {5, 5, -1};
-  std::vector<int32_t> slots(3);
-  const auto step = [&](int lane, evenkeel_kind kind) {
-    const int64_t ticket = pair.Begin(lane, kind);
-    REQUIRE(evenkeel_route(pair.region.get(), lane, 1, ids.data(), 8, 3, 1, 1, 0, slots.data()) == EVENKEEL_OK);
-    pair.End(ticket, lane);
-  };
-  step(0, EVENKEEL_REAL);
-  step(1, EVENKEEL_REAL);
-  step(0, EVENKEEL_DUMMY);
-  step(1, EVENKEEL_PROFILE);
-  const CounterReading reading = pair.agent->ReadCounters();
-  REQUIRE(reading.tokens_of_slot.size() == 24);
-  uint64_t sum = 0;
-  for (size_t i = 12; i < 24; ++i) {
-    const bool holds_5 = DefaultPlacement(kShape).expert_of_slot[i - 12] == ExpertId(5);
-    sum += reading.tokens_of_slot[i];
-    CHECK((holds_5 || reading.tokens_of_slot[i] == 0));
-  }
-  CHECK(sum == 4);
-  CHECK(evenkeel_count(pair.region.get(), 0, 0, 0, 3) == EVENKEEL_FAILED_PRECONDITION);
-}
-
 TEST_CASE("post-move requests are called back at begin_step or set_idle, once each", "[agent_region]") {
   const TestDirectory directory;
   TestRegion region(SmallOptions(directory));

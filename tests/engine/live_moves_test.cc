@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,9 @@ class Rearranger {
     target.StoreSlot(layer, to, record);
   }
 
+  CounterReading ReadCounters(int rank) { return agents_[static_cast<size_t>(rank)]->ReadCounters(); }
+  StepTimes ReadStepTimes(int rank) const { return agents_[static_cast<size_t>(rank)]->ReadStepTimes(); }
+
   // The region of a rank that was started, perhaps again.
   void Open(int rank) {
     agents_[static_cast<size_t>(rank)] = nullptr;
@@ -160,6 +164,18 @@ TEST_CASE("text stays the same while a hundred slots are rewritten under it", "[
   const uint64_t checked = group.Total("checked_tokens");
   CHECK(group.Await([&] { return group.Total("checked_tokens") > checked + 1000; }));
   CHECK(group.Status(0)["epoch"] != "0.0");
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const CounterReading reading = rearranger.ReadCounters(rank);
+    const auto sum = [](const std::vector<uint64_t>& tokens) {
+      return std::accumulate(tokens.begin(), tokens.end(), uint64_t{0});
+    };
+    // Every token is of the one or the other, whoever sent it.
+    CHECK(sum(reading.prefill_of_slot) > 0);
+    CHECK(sum(reading.decode_of_slot) > 0);
+    CHECK(sum(reading.prefill_of_slot) + sum(reading.decode_of_slot) == sum(reading.tokens_of_slot));
+    CHECK(rearranger.ReadStepTimes(rank).num_steps > 0);
+    CHECK(rearranger.ReadStepTimes(rank).total > absl::ZeroDuration());
+  }
   CHECK(group.StopAll() == std::vector<int>{0, 0, 0});
   CHECK(group.Total("mismatched_tokens") == 0);
   CHECK(group.Total("stale_slot_uses") == 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/reference/meeting.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -59,7 +60,7 @@ class Rank {
 
   void Start(absl::Duration within = absl::Seconds(30)) {
     meeting_ = std::thread([this, within] {
-      const auto pause = [](absl::Duration at_most) { return absl::SleepFor(at_most), false; };
+      const auto pause = [this](absl::Duration at_most) { return stop_.WaitForNotificationWithTimeout(at_most); };
       outcome_ = MeetPeers({.rank = identity_.rank,
                             .num_ranks = identity_.num_ranks,
                             .place = "here",
@@ -144,7 +145,7 @@ TEST_CASE("a rank that fits one of two that do not fit is told by the one it fit
   odd->Start();
   even->Start();
   if (comes_later) {
-    while (!even->server().misfit().has_value()) absl::SleepFor(absl::Milliseconds(1));
+    while (!even->server().misfit().has_value()) poll(nullptr, 0, 1);
     third = std::make_unique<Rank>(directory, Rank::Identity{.rank = 2, .num_ranks = 3});
     third->Start();
   }

@@ -71,7 +71,7 @@ def test_steps_route_and_count_by_the_default_placement(directory):
             with region.step(phase=evenkeel.DECODE) as step:
                 assert step.ticket > 0
                 region.route(1, ids, slots, top_k=2)
-                region.count(1, 0, 5)
+                region.count(1, 0, 5, phase=evenkeel.DECODE)
             experts = region.physical_to_logical(1)
             assert [experts[slot] if slot >= 0 else -1 for slot in slots] == [0, 1, 2, 3, -1, 3], list(slots)
         assert experts == [0, 1, 2, 2, 3, 0]

@@ -70,6 +70,20 @@ TEST_CASE("a load report returns unchanged from the wire", "[convert_agent]") {
   CHECK(back.num_unrouted_tokens == sent.num_unrouted_tokens);
 }
 
+TEST_CASE("a load report without phases, or of one of them, says so in fewer bytes", "[convert_agent]") {
+  LoadReport report = ExampleReport();
+  v1::AgentMessage message;
+  for (LoadReport::Entry& entry : report.entries) entry.prefill_tokens = 0;
+  ToProto(report, &message);
+  CHECK(message.load_report().prefill_tokens_size() == 0);
+  CHECK(message.load_report().decode_tokens_size() == 2);
+  CHECK(Returned(report).entries == report.entries);
+  for (LoadReport::Entry& entry : report.entries) entry.decode_tokens = 0;
+  ToProto(report, &message);
+  CHECK(message.load_report().decode_tokens_size() == 0);
+  CHECK(Returned(report).entries == report.entries);
+}
+
 TEST_CASE("the smaller messages return unchanged from the wire", "[convert_agent]") {
   const Quiesced quiesced = Returned(Quiesced{{1, 2}, 3, 4});
   CHECK(quiesced.epoch == Epoch{1, 2});
@@ -226,6 +240,15 @@ TEST_CASE("a malformed load report is refused by the name of its field", "[conve
         "load_report.experts[0] is 4294967295: one of the group's 8 experts, 0 to 7, wanted");
   CHECK(error([](v1::LoadReport& r) { r.set_tokens(0, (uint64_t{1} << 40) + 1); }) ==
         "load_report.tokens[0] is 1099511627777: 0 to 1099511627776 wanted");
+  CHECK(error([](v1::LoadReport& r) { r.mutable_prefill_tokens()->RemoveLast(); }) ==
+        "the length of load_report.prefill_tokens is 1: 2 to 2 wanted");
+  CHECK(error([](v1::LoadReport& r) { r.add_decode_tokens(0); }) ==
+        "the length of load_report.decode_tokens is 3: 2 to 2 wanted");
+  const std::string together = "load_report.prefill_tokens[1] and decode_tokens is ";
+  CHECK(error([](v1::LoadReport& r) { r.set_prefill_tokens(1, 1); }) ==
+        together + "1 and 1: at most tokens, 1, together wanted");
+  CHECK(error([](v1::LoadReport& r) { r.set_decode_tokens(1, UINT64_MAX); }) ==
+        together + "0 and 18446744073709551615: at most tokens, 1, together wanted");
   CHECK(error([](v1::LoadReport& r) { r.set_time_unix_ns(-1); }) == "load_report.time_unix_ns is -1: a time wanted");
   CHECK(error([](v1::LoadReport& r) { r.set_first_step(21); }) ==
         "load_report.first_step is 21: at most last_step, 20, wanted");

@@ -49,12 +49,12 @@ inline Attach ExampleAttach() {
 }
 
 inline LoadReport ExampleReport() {
-  return {
-      .time = absl::FromUnixNanos(1'700'000'000'123'456'789),
-      .first_step = 10,
-      .last_step = 20,
-      .entries = {{LayerId(0), SlotIdx(11), ExpertId(7), uint64_t{1} << 40}, {LayerId(1), SlotIdx(0), ExpertId(0), 1}},
-      .num_unrouted_tokens = 3};
+  return {.time = absl::FromUnixNanos(1'700'000'000'123'456'789),
+          .first_step = 10,
+          .last_step = 20,
+          .entries = {{LayerId(0), SlotIdx(11), ExpertId(7), uint64_t{1} << 40, 5, 6},
+                      {LayerId(1), SlotIdx(0), ExpertId(0), 1, 0, 1}},
+          .num_unrouted_tokens = 3};
 }
 
 inline MoveOrder ExampleOrder() {
