@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Placements for 58 layers of 256 experts in 288 slots on 32 ranks, flat: `deepseek` and `greedy`, the latter
-// from nothing and against a current placement. The reference writes DeepSeek's algorithm down plainly: stable
-// sorts and scans.
+// Placements for 58 layers of 256 experts in 288 slots on 32 ranks, flat, by each policy that plans layers apart:
+// from nothing, and, those that look at it, against what they planned on the window before. Then `deepseek` and
+// `vllm` on 64 ranks of 5 slots and 320 of one. The reference writes DeepSeek's algorithm down plainly: stable sorts
+// and scans.
 //
 // policies_bench [--traces DIR]: DeepSeek-V3's recorded loads under DIR (default: $EVENKEEL_TRACES, else
 // ../shared/traces) where they are there; else a seeded log-normal.
@@ -15,7 +16,13 @@
 
 #include "algos/imbalance.h"
 #include "algos/policies/deepseek.h"
+#include "algos/policies/deepseek_vec.h"
+#include "algos/policies/default_eplb.h"
+#include "algos/policies/elasticity_aware.h"
 #include "algos/policies/greedy.h"
+#include "algos/policies/swift.h"
+#include "algos/policies/trtllm.h"
+#include "algos/policies/vllm.h"
 #include "cli/files/loads.h"
 #include "cli/files/npy.h"
 #include "tests/algos/planning_reference.h"
@@ -25,7 +32,6 @@
 namespace evenkeel::bench {
 namespace {
 
-constexpr int kRanks = 32, kSlotsPerRank = 9;
 constexpr char kCounts[] = "/deepseek_v3_r1_sglang_ep_stats/counts.npy";
 
 PlanningInput InputOf(int argc, char** argv) {
@@ -48,12 +54,16 @@ PlanningInput InputOf(int argc, char** argv) {
   return PlanningInputOf(1, argv);
 }
 
-algos::Problem ProblemOf(const algos::Load& window) {
-  algos::Problem problem{
-      .shape = {.num_experts = window.num_experts, .num_ranks = kRanks, .slots_per_rank = kSlotsPerRank},
-      .num_layers = window.num_layers};
-  problem.episodes = {window};
-  return problem;
+// A problem for every window.
+std::vector<algos::Problem> ProblemsOf(const PlanningInput& input, int num_ranks, int slots_per_rank) {
+  std::vector<algos::Problem> problems;
+  for (const algos::Load& window : input.windows) {
+    algos::Problem& problem = problems.emplace_back();
+    problem.shape = {.num_experts = window.num_experts, .num_ranks = num_ranks, .slots_per_rank = slots_per_rank};
+    problem.num_layers = window.num_layers;
+    problem.episodes = {window};
+  }
+  return problems;
 }
 
 std::vector<algos::Placement> PlanPlainly(const algos::Problem& problem) {
@@ -77,8 +87,9 @@ double MovedPart(const algos::Problem& problem, const std::vector<algos::Placeme
   for (size_t layer = 0; layer < planned.size(); ++layer) {
     const auto& before = problem.current[layer].expert_of_slot;
     for (size_t slot = 0; slot < before.size(); ++slot, ++slots) {
-      const auto first = before.begin() + static_cast<std::ptrdiff_t>(slot / kSlotsPerRank * kSlotsPerRank);
-      const auto end = first + kSlotsPerRank;
+      const size_t room = static_cast<size_t>(problem.shape.slots_per_rank);
+      const auto first = before.begin() + static_cast<std::ptrdiff_t>(slot / room * room);
+      const auto end = first + static_cast<std::ptrdiff_t>(room);
       moved += std::find(first, end, planned[layer].expert_of_slot[slot]) == end ? 1 : 0;
     }
   }
@@ -118,20 +129,39 @@ void Measure(const std::string& name, const PlanningInput& input, const std::vec
       });
 }
 
+// Each window against what was planned on the one before; the first against the default placement.
+std::vector<algos::Problem> Chained(std::vector<algos::Problem> problems, PlanFunction plan) {
+  problems[0].current.assign(static_cast<size_t>(problems[0].num_layers), algos::DefaultPlacement(problems[0].shape));
+  for (size_t i = 1; i < problems.size(); ++i) problems[i].current = *plan(problems[i - 1]);
+  return problems;
+}
+
 int Run(int argc, char** argv) {
   const PlanningInput input = InputOf(argc, argv);
-  std::vector<algos::Problem> problems;
-  for (const algos::Load& window : input.windows) problems.push_back(ProblemOf(window));
+  const std::vector<algos::Problem> problems = ProblemsOf(input, 32, 9);
   if (!algos::Validate(problems[0]).ok()) {
     std::fprintf(stderr, "%s\n", algos::Validate(problems[0]).ToString().c_str());
     return 2;
   }
   Measure("deepseek", input, problems, algos::PlanDeepseek, 1000);
+  Measure("vllm", input, problems, algos::PlanVllm, 2000);
+  Measure("trtllm", input, problems, algos::PlanTrtllm, 0);
+  Measure("elasticity_aware", input, problems, algos::PlanElasticityAware, 0);
+  Measure("deepseek_vec", input, problems, algos::PlanDeepseekVec, 0);
+  Measure("default_eplb", input, problems, algos::PlanDefaultEplb, 0);
   Measure("greedy, from nothing", input, problems, algos::PlanGreedy, 1000);
-  // Each window against what was planned on the one before.
-  for (size_t i = 1; i < problems.size(); ++i) problems[i].current = *algos::PlanGreedy(problems[i - 1]);
-  problems[0].current.assign(static_cast<size_t>(problems[0].num_layers), algos::DefaultPlacement(problems[0].shape));
-  Measure("greedy, against the plan of the window before", input, problems, algos::PlanGreedy, 0);
+  Measure("vllm, against the plan of the window before", input, Chained(problems, algos::PlanVllm), algos::PlanVllm,
+          2000);
+  Measure("greedy, against the plan of the window before", input, Chained(problems, algos::PlanGreedy),
+          algos::PlanGreedy, 0);
+  Measure("swift_balancer, against the plan of the window before", input, Chained(problems, algos::PlanSwiftBalancer),
+          algos::PlanSwiftBalancer, 0);
+  Measure("swift, against the plan of the window before", input, Chained(problems, algos::PlanSwift), algos::PlanSwift,
+          0);
+  Measure("deepseek on 64 x 5", input, ProblemsOf(input, 64, 5), algos::PlanDeepseek, 1500);
+  Measure("vllm on 64 x 5", input, ProblemsOf(input, 64, 5), algos::PlanVllm, 3000);
+  Measure("deepseek on 320 x 1", input, ProblemsOf(input, 320, 1), algos::PlanDeepseek, 0);
+  Measure("vllm on 320 x 1", input, ProblemsOf(input, 320, 1), algos::PlanVllm, 0);
   return 0;
 }
 

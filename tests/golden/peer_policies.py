@@ -451,6 +451,7 @@ def cases(seed, kinds, currents, episodes=(1,), fits=lambda shape: True, with_de
     if large:
         for kind in (0, 2):
             made.append(Case(rng, 32, 9, 4, 8, 256, episodes[-1], (), kind, currents[kind % len(currents)]))
+        made.append(Case(rng, 4, 70, 2, 2, 272, episodes[-1], (), 2, currents[-1]))  # more than numpy adds at a time
     return made
 
 
