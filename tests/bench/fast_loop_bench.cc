@@ -164,7 +164,8 @@ class Engines {
       const size_t expert = placement_.expert_of_slot[static_cast<size_t>(slot)].idx();
       for (int layer = 0; layer < input_.num_layers; ++layer) {
         const size_t index = static_cast<size_t>(layer * input_.num_experts) + expert;
-        evenkeel_count(region, 0, layer, slot % input_.slots_per_rank, load[index] / num_replicas_[expert]);
+        evenkeel_count(region, 0, EVENKEEL_DECODE, layer, slot % input_.slots_per_rank,
+                       load[index] / num_replicas_[expert]);
       }
     }
   }
