@@ -67,6 +67,28 @@ TEST_CASE("every policy answers a sound problem and refuses an unsound one", "[p
   }
 }
 
+TEST_CASE("with a rank dead, plan after plan, every policy keeps every expert on the living ones", "[policy]") {
+  for (const NamedPolicy& policy : AllPolicies()) {
+    CAPTURE(std::string(policy.name));
+    Problem problem{.shape = {.num_experts = 8, .num_ranks = 4, .slots_per_rank = 4}, .num_layers = 2};
+    problem.episodes = {
+        {.num_layers = 2, .num_experts = 8, .tokens = {90, 5, 5, 60, 7, 0, 1, 2, 0, 0, 0, 0, 9, 0, 9, 0}}};
+    problem.current.assign(2, DefaultPlacement(problem.shape));
+    PolicyConfig config;
+    if (policy.name == "static") config.placements = problem.current;
+    problem.dead_ranks = {false, false, true, false};
+    for (int round = 0; round < 3; ++round) {
+      const auto plans = policy.plan(problem, config);
+      REQUIRE(plans.ok());
+      problem.current = PlacementsOf(*plans);
+      for (const Placement& placement : problem.current) {
+        CHECK(Validate(placement, problem.shape).ok());
+        for (size_t slot = 8; slot < 12; ++slot) CHECK(placement.expert_of_slot[slot] == kNoExpert);
+      }
+    }
+  }
+}
+
 TEST_CASE("options are read in order, with defaults, and checked by name and bounds", "[policy]") {
   static constexpr PolicyOption kOptions[] = {{"depth", 2, 1, 8, ""}, {"share", 0.5, 0, 1, ""}};
   CHECK(*ReadOptions("demo", kOptions, {}) == std::vector<double>{2, 0.5});
