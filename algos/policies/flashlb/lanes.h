@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lanes: a few floats that are computed with together. The compiler makes of them what the processor has; the
-// results are the same everywhere.
+// Lanes: four floats that are computed with together. All operations are exactly rounded: results are the same
+// everywhere, whatever the processor has for them.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstring>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 namespace evenkeel::algos::flashlb {
 
@@ -20,8 +25,17 @@ inline Lanes LoadLanes(const float* from) {
 
 inline void StoreLanes(float* to, Lanes lanes) { std::memcpy(to, &lanes, sizeof(lanes)); }
 
+inline Lanes SpreadLanes(float value) { return Lanes{value, value, value, value}; }
+
+#ifdef __SSE2__
+// Of two equal or unordered ones the second, as below.
+inline Lanes MaxOf(Lanes a, Lanes b) { return _mm_max_ps(a, b); }
+inline Lanes MinOf(Lanes a, Lanes b) { return _mm_min_ps(a, b); }
+inline Lanes RootOf(Lanes a) { return _mm_sqrt_ps(a); }
+#else
 inline Lanes MaxOf(Lanes a, Lanes b) { return a > b ? a : b; }
 inline Lanes MinOf(Lanes a, Lanes b) { return a < b ? a : b; }
-inline Lanes AbsOf(Lanes a) { return MaxOf(a, -a); }
+inline Lanes RootOf(Lanes a) { return Lanes{std::sqrt(a[0]), std::sqrt(a[1]), std::sqrt(a[2]), std::sqrt(a[3])}; }
+#endif
 
 }  // namespace evenkeel::algos::flashlb

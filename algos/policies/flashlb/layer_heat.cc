@@ -82,18 +82,23 @@ void HeatReader::Correlate(LayerHeat& heat) const {
   float* const out = heat.covariance.data();
   for (size_t row = 0; row < stride; row += 4) {
     for (size_t column = row / kBlock * kBlock; column < stride; column += kBlock) {
-      Lanes sums[4][2] = {};
-      for (size_t episode = 0; episode < heat.num_episodes; ++episode) {
-        const float* const at = centred_.data() + episode * stride;
-        const Lanes left = LoadLanes(at + column), right = LoadLanes(at + column + kLanes);
-        for (size_t i = 0; i < 4; ++i) {
-          sums[i][0] += left * at[row + i];
-          sums[i][1] += right * at[row + i];
-        }
+      Lanes left[4] = {}, right[4] = {};
+      const float* at = centred_.data();
+      for (size_t episode = 0; episode < heat.num_episodes; ++episode, at += stride) {
+        const Lanes left_heat = LoadLanes(at + column), right_heat = LoadLanes(at + column + kLanes);
+        // Written out, so that the sums stay in registers.
+        left[0] += left_heat * at[row];
+        left[1] += left_heat * at[row + 1];
+        left[2] += left_heat * at[row + 2];
+        left[3] += left_heat * at[row + 3];
+        right[0] += right_heat * at[row];
+        right[1] += right_heat * at[row + 1];
+        right[2] += right_heat * at[row + 2];
+        right[3] += right_heat * at[row + 3];
       }
       for (size_t i = 0; i < 4; ++i) {
-        StoreLanes(out + (row + i) * stride + column, sums[i][0] * scale);
-        StoreLanes(out + (row + i) * stride + column + kLanes, sums[i][1] * scale);
+        StoreLanes(out + (row + i) * stride + column, left[i] * scale);
+        StoreLanes(out + (row + i) * stride + column + kLanes, right[i] * scale);
       }
     }
   }

@@ -2,7 +2,6 @@
 #include "algos/policies/flashlb/risk_packer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -14,8 +13,8 @@ namespace evenkeel::algos::flashlb {
 namespace {
 
 constexpr float kClosed = std::numeric_limits<float>::infinity();
-// What bounds in float may be off by, relative to the risk.
-constexpr double kSlack = 1e-5;
+// Keeps rows of a power of two apart in the caches.
+constexpr size_t kRowGap = 4 * kLanes;
 
 }  // namespace
 
@@ -24,9 +23,7 @@ RiskPacker::RiskPacker(const Shape& shape, double z_score)
       slots_per_rank_(static_cast<size_t>(shape.slots_per_rank)),
       ranks_stride_((num_ranks_ + kLanes - 1) / kLanes * kLanes),
       z_score_(z_score),
-      expert_of_slot_(num_ranks_ * slots_per_rank_),
-      part_of_slot_(expert_of_slot_.size()),
-      bound_(ranks_stride_) {}
+      expert_of_slot_(num_ranks_ * slots_per_rank_) {}
 
 void RiskPacker::Begin(const LayerHeat& heat) {
   heat_ = &heat;
@@ -36,11 +33,7 @@ void RiskPacker::Begin(const LayerHeat& heat) {
 }
 
 void RiskPacker::Pack(std::span<const int32_t> counts, std::span<const ExpertId> kept) {
-  ranks_.assign(num_ranks_, {});
-  open_mean_.assign(ranks_stride_, kClosed);
-  std::fill_n(open_mean_.begin(), num_ranks_, 0.0f);
-  deviation_.assign(ranks_stride_, 0.0f);
-  sums_.assign(num_ranks_ * heat_->episodes_stride, 0.0f);
+  Clear();
   std::vector<bool> is_kept;
   if (!kept.empty()) is_kept.assign(counts.size(), false);
   for (size_t slot = 0; slot < kept.size(); ++slot) {
@@ -52,6 +45,17 @@ void RiskPacker::Pack(std::span<const int32_t> counts, std::span<const ExpertId>
   for (uint32_t expert : order_) {
     if (is_kept.empty() || !is_kept[expert]) Place(expert, counts[expert]);
   }
+}
+
+void RiskPacker::Clear() {
+  ranks_.assign(num_ranks_, {});
+  open_mean_.assign(ranks_stride_, kClosed);
+  std::fill_n(open_mean_.begin(), num_ranks_, 0.0f);
+  variance_.assign(ranks_stride_, 0.0f);
+  sums_.assign(num_ranks_ * heat_->episodes_stride, 0.0f);
+  if (heat_->covariance.empty()) return;
+  covariances_stride_ = heat_->experts_stride + kRowGap;
+  covariances_.assign(ranks_stride_ * covariances_stride_, 0.0f);
 }
 
 // Experts with one replica are in order already; the few others are merged in.
@@ -93,55 +97,47 @@ void RiskPacker::Place(size_t expert, int32_t count) {
   for (size_t rank : closed_) Open(rank);
 }
 
-// The deviation of a rank with the expert lies between the difference and the sum of both. So only ranks are looked
-// at closely whose mean with the difference is below the least mean with the sum.
-size_t RiskPacker::LeastRisk(size_t expert, int32_t count) {
-  const double unit_mean = heat_->mean[expert] / count, unit_deviation = heat_->deviation[expert] / count;
-  const float deviation = static_cast<float>(unit_deviation), z = static_cast<float>(z_score_);
-  Lanes least = LoadLanes(open_mean_.data()) + z * AbsOf(LoadLanes(deviation_.data()) - deviation);
-  StoreLanes(bound_.data(), least);
-  for (size_t at = kLanes; at < ranks_stride_; at += kLanes) {
-    const Lanes bounds = LoadLanes(open_mean_.data() + at) + z * AbsOf(LoadLanes(deviation_.data() + at) - deviation);
-    StoreLanes(bound_.data() + at, bounds);
-    least = MinOf(least, bounds);
+// The expert's own mean is the same everywhere and left out.
+size_t RiskPacker::LeastRisk(size_t expert, int32_t count) const {
+  const bool varies = !heat_->covariance.empty();
+  const Lanes z = SpreadLanes(static_cast<float>(z_score_));
+  const Lanes own = SpreadLanes(static_cast<float>(heat_->variance[expert] / count / count));
+  const Lanes twice = SpreadLanes(static_cast<float>(2.0 / count));
+  Lanes least = SpreadLanes(kClosed), at = {0, 1, 2, 3}, best = SpreadLanes(-1);
+  for (size_t rank = 0; rank < ranks_stride_; rank += kLanes) {
+    Lanes risk = LoadLanes(open_mean_.data() + rank);
+    if (varies) {
+      const float* const with = covariances_with(rank) + expert;
+      const Lanes covariance = {with[0], with[covariances_stride_], with[2 * covariances_stride_],
+                                with[3 * covariances_stride_]};
+      const Lanes variance = LoadLanes(variance_.data() + rank) + (own + twice * covariance);
+      risk += z * RootOf(MaxOf(variance, SpreadLanes(0)));
+    }
+    best = risk < least ? at : best;
+    least = MinOf(risk, least);
+    at += SpreadLanes(static_cast<float>(kLanes));
   }
-  const float lowest = std::min(std::min(least[0], least[1]), std::min(least[2], least[3]));
-  size_t best = num_ranks_;
-  if (lowest == kClosed) return best;
-  const double slack = kSlack * (static_cast<double>(lowest) + unit_mean);
-  double best_risk = std::numeric_limits<double>::infinity();
-  float limit = static_cast<float>(lowest + 2 * z_score_ * unit_deviation + slack);
-  for (size_t rank = 0; rank < num_ranks_; ++rank) {
-    if (bound_[rank] > limit) continue;
-    const double variance = VarianceWith(rank, expert, 1.0 / count);
-    const double risk = ranks_[rank].mean + unit_mean + z_score_ * std::sqrt(variance);
-    if (risk >= best_risk) continue;
-    best_risk = risk;
-    best = rank;
-    limit = std::min(limit, static_cast<float>(risk - unit_mean + slack));
+  size_t lane = 0;
+  for (size_t i = 1; i < kLanes; ++i) {
+    if (least[i] < least[lane] || (least[i] == least[lane] && best[i] < best[lane])) lane = i;
   }
-  return best;
-}
-
-double RiskPacker::VarianceWith(size_t rank, size_t expert, double unit) const {
-  if (heat_->covariance.empty()) return 0;
-  const float* const row = heat_->covariance.data() + expert * heat_->experts_stride;
-  const size_t first = rank * slots_per_rank_;
-  double covariance = 0;
-  for (size_t slot = first; slot < first + ranks_[rank].fill; ++slot) {
-    covariance += static_cast<double>(row[expert_of_slot_[slot]] * part_of_slot_[slot]);
-  }
-  return std::max(0.0, ranks_[rank].variance + unit * (unit * heat_->variance[expert] + 2 * covariance));
+  return least[lane] == kClosed ? num_ranks_ : static_cast<size_t>(best[lane]);
 }
 
 void RiskPacker::Put(size_t rank, size_t expert, int32_t count) {
   const float part = 1.0f / static_cast<float>(count);
   Rank& to = ranks_[rank];
-  to.variance = VarianceWith(rank, expert, 1.0 / count);
+  expert_of_slot_[rank * slots_per_rank_ + to.fill++] = static_cast<uint32_t>(expert);
   to.mean += heat_->mean[expert] / count;
-  const size_t slot = rank * slots_per_rank_ + to.fill++;
-  expert_of_slot_[slot] = static_cast<uint32_t>(expert);
-  part_of_slot_[slot] = part;
+  if (!heat_->covariance.empty()) {
+    float* const with = covariances_.data() + rank * covariances_stride_;
+    const double unit = 1.0 / count, covariance = static_cast<double>(with[expert]);
+    to.variance = std::max(0.0, to.variance + unit * (unit * heat_->variance[expert] + 2 * covariance));
+    const float* const row = heat_->covariance.data() + expert * heat_->experts_stride;
+    for (size_t e = 0; e < heat_->experts_stride; e += kLanes) {
+      StoreLanes(with + e, LoadLanes(with + e) + LoadLanes(row + e) * part);
+    }
+  }
   Open(rank);
   float* const sums = sums_.data() + rank * heat_->episodes_stride;
   const float* const heat = heat_->heat_of(expert).data();
@@ -153,7 +149,7 @@ void RiskPacker::Put(size_t rank, size_t expert, int32_t count) {
 void RiskPacker::Open(size_t rank) {
   const Rank& at = ranks_[rank];
   open_mean_[rank] = at.fill == slots_per_rank_ ? kClosed : static_cast<float>(at.mean);
-  deviation_[rank] = static_cast<float>(std::sqrt(at.variance));
+  variance_[rank] = static_cast<float>(at.variance);
 }
 
 void RiskPacker::Close(size_t rank) { open_mean_[rank] = kClosed; }

@@ -10,8 +10,8 @@
 // The score of a placement is the mean over episodes of the largest rank heat x ranks / heat: 1 is perfect. One
 // hundredth of a token is added above and below.
 //
-// Order:     equal means by lowest expert, equal risks by lowest rank. Means and risks are double; covariances and
-//            the sums behind the score are float, added in the order of slots.
+// Order:     equal means by lowest expert, equal risks by lowest rank. Means and variances of ranks add up in double,
+//            covariances and heat in float, all in the order of slots; risks are compared in float.
 #pragma once
 
 #include <cstddef>
@@ -46,13 +46,14 @@ class RiskPacker {
     size_t fill = 0;
   };
 
+  void Clear();
   void SortByUnitMean(std::span<const int32_t> counts);
   void Place(size_t expert, int32_t count);
-  size_t LeastRisk(size_t expert, int32_t count);
-  double VarianceWith(size_t rank, size_t expert, double unit) const;
+  size_t LeastRisk(size_t expert, int32_t count) const;
   void Put(size_t rank, size_t expert, int32_t count);
   void Open(size_t rank);
   void Close(size_t rank);
+  const float* covariances_with(size_t rank) const { return covariances_.data() + rank * covariances_stride_; }
 
   const size_t num_ranks_, slots_per_rank_, ranks_stride_;
   const double z_score_;
@@ -61,12 +62,13 @@ class RiskPacker {
 
   // Of the placement at hand.
   std::vector<Rank> ranks_;
-  std::vector<uint32_t> expert_of_slot_;              // [num_ranks][slots_per_rank], as far as filled
-  std::vector<float> part_of_slot_;                   // 1 / replicas of that expert
-  std::vector<float> open_mean_, deviation_, bound_;  // by rank; infinite mean where closed
-  std::vector<uint32_t> order_, several_;             // experts, largest mean per replica first; those with several
-  std::vector<size_t> closed_;                        // ranks that have got the expert at hand
-  std::vector<float> sums_;                           // [num_ranks][episodes_stride] heat
+  std::vector<uint32_t> expert_of_slot_;     // [num_ranks][slots_per_rank], as far as filled
+  std::vector<float> open_mean_, variance_;  // by rank, as in ranks_; infinite mean where closed
+  std::vector<float> covariances_;           // [ranks_stride][covariances_stride] of a rank's heat with experts
+  size_t covariances_stride_ = 0;
+  std::vector<float> sums_;                // [num_ranks][episodes_stride] heat
+  std::vector<uint32_t> order_, several_;  // experts, largest mean per replica first; those with several
+  std::vector<size_t> closed_;             // ranks that have got the expert at hand
 };
 
 }  // namespace evenkeel::algos::flashlb
