@@ -1,9 +1,11 @@
 """cuda_library: nvcc to one position-independent object, then a cc_library with the CUDA runtime linked in.
 
+Machine code for each of CUDA_ARCHS, and PTX of the newest for GPUs that come later.
+
 Without a CUDA toolkit (CUDA_HOME is empty) the target is left out, as must be what depends on it.
 """
 
-load("@system//:cuda.bzl", "CUDA_HOME")
+load("@system//:cuda.bzl", "CUDA_ARCHS", "CUDA_HOME")
 
 def cuda_library(name, src, hdrs, nvcc_hdrs = [], **kwargs):
     """nvcc_hdrs: headers of other targets that `src` includes."""
@@ -14,8 +16,9 @@ def cuda_library(name, src, hdrs, nvcc_hdrs = [], **kwargs):
         srcs = [src] + hdrs + nvcc_hdrs,
         outs = [name + ".o"],
         cmd = CUDA_HOME + "/bin/nvcc -std=c++17 -O3 -I. --expt-relaxed-constexpr -Werror all-warnings " +
-              "-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 " +
-              "-gencode arch=compute_90,code=compute_90 -Xcompiler -fPIC -c $(location %s) -o $@" % src,
+              " ".join(["-gencode arch=compute_%s,code=sm_%s" % (arch, arch) for arch in CUDA_ARCHS]) +
+              " -gencode arch=compute_%s,code=compute_%s" % (CUDA_ARCHS[-1], CUDA_ARCHS[-1]) +
+              " -Xcompiler -fPIC -c $(location %s) -o $@" % src,
     )
     native.cc_library(
         name = name,

@@ -1,7 +1,7 @@
 """A repository whose targets are libraries installed on this machine, found with pkg-config.
 
 Also looks for the CUDA toolkit: `cuda.bzl` of the repository exports CUDA_HOME, empty where no nvcc
-is installed, so that CUDA targets are left out of the build instead of failing it.
+is installed, so that CUDA targets are left out of the build instead of failing it, and CUDA_ARCHS.
 """
 
 def _words(ctx, option, modules):
@@ -16,6 +16,11 @@ def _cuda_home(ctx):
             return home
     return ""
 
+# Of the GPUs we build for, those that this nvcc knows.
+def _cuda_archs(ctx, home):
+    known = ctx.execute([home + "/bin/nvcc", "--list-gpu-arch"]).stdout.split("\n") if home else []
+    return [arch for arch in ["80", "90", "100"] if "compute_" + arch in known]
+
 def _system_libraries_impl(ctx):
     lines = ["package(default_visibility = [\"//visibility:public\"])"]
     for name, modules in ctx.attr.packages.items():
@@ -25,7 +30,8 @@ def _system_libraries_impl(ctx):
         defines = [w[2:] for w in _words(ctx, "--cflags", modules) if w.startswith("-D")]
         lines.append("cc_library(name = %r, linkopts = %r, defines = %r)" % (name, linkopts, defines))
     ctx.file("BUILD.bazel", "\n".join(lines) + "\n")
-    ctx.file("cuda.bzl", "CUDA_HOME = %r\n" % _cuda_home(ctx))
+    home = _cuda_home(ctx)
+    ctx.file("cuda.bzl", "CUDA_HOME = %r\nCUDA_ARCHS = %r\n" % (home, _cuda_archs(ctx, home)))
 
 system_libraries = repository_rule(
     implementation = _system_libraries_impl,
