@@ -48,5 +48,9 @@ extern const Command kMapCommand;
 extern const Command kRearrangeCommand;
 extern const Command kCheckCommand;
 extern const Command kOperationsCommand;
+extern const Command kPlanCommand;
+extern const Command kConvertCommand;
+extern const Command kShowCommand;
+extern const Command kPoliciesCommand;
 
 }  // namespace evenkeel::cli

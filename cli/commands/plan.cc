@@ -122,13 +122,21 @@ absl::Status SetLimits(const Arguments& arguments, Plan& plan) {
   return algos::Validate(problem);
 }
 
+absl::Status CheckPolicy(const Arguments& arguments, Plan& plan) {
+  const absl::StatusOr<algos::NamedPolicy> policy = algos::FindPolicy(plan.policy);
+  if (!policy.ok()) return absl::InvalidArgumentError(policy.status().message());
+  plan.policy = std::string(policy->name);
+  const bool is_static = policy->name == "static";
+  if (is_static && !arguments.Has("map")) return absl::InvalidArgumentError("--policy=static needs --map");
+  if (!is_static && arguments.Has("map")) return absl::InvalidArgumentError("--map goes with --policy=static alone");
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Plan> PlanFrom(const Arguments& arguments) {
   algos::PolicyConfig config;
   EVENKEEL_ASSIGN_OR_RETURN(Plan plan, Prepare(arguments, config));
+  EVENKEEL_RETURN_IF_ERROR(CheckPolicy(arguments, plan));
   EVENKEEL_RETURN_IF_ERROR(SetLimits(arguments, plan));
-  if (const auto policy = algos::FindPolicy(plan.policy); !policy.ok()) {
-    return absl::InvalidArgumentError(policy.status().message());
-  }
   const absl::Time begin = absl::Now();
   EVENKEEL_ASSIGN_OR_RETURN(plan.after, algos::PlanBy(plan.policy, plan.problem, config));
   plan.seconds = absl::ToDoubleSeconds(absl::Now() - begin);
@@ -205,7 +213,7 @@ void PrintTable(const Context& context, const Plan& plan, uint64_t expert_bytes)
   add("all", {.before = report.before, .after_even = report.after_even, .after_shares = report.after_shares},
       report.num_moves);
   context.out << table.ToString();
-  context.err << absl::StrFormat("planned in %.1f ms\n", plan.seconds * 1e3);
+  context.err << absl::StrFormat("planned in %.3g ms\n", plan.seconds * 1e3);
   if (context.arguments.Has("out")) context.err << "written to " << context.arguments.Get("out") << "\n";
 }
 

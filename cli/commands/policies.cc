@@ -18,7 +18,7 @@ std::string Text(std::string_view view) { return std::string(view); }
 void PrintJson(const Context& context) {
   nlohmann::ordered_json json = {{"default", DefaultPolicyName()}, {"policies", nlohmann::ordered_json::array()}};
   for (const algos::NamedPolicy& policy : algos::AllPolicies()) {
-    nlohmann::ordered_json entry = {{"name", policy.name}, {"summary", policy.summary}};
+    nlohmann::ordered_json entry = {{"name", policy.name}, {"alias", policy.alias}, {"summary", policy.summary}};
     entry["options"] = nlohmann::ordered_json::array();
     for (const algos::PolicyOption& option : policy.options) {
       entry["options"].push_back({{"name", option.name},
@@ -37,12 +37,13 @@ absl::StatusOr<int> Run(const Context& context) {
     PrintJson(context);
     return kDone;
   }
-  Table policies({"POLICY", "WHAT IT IS"});
+  Table policies({"POLICY", "ALSO", "WHAT IT IS"});
   Table options({"POLICY", "OPTION", ">DEFAULT", ">FROM", ">TO", "WHAT IT DOES"});
   bool any = false;
   for (const algos::NamedPolicy& policy : algos::AllPolicies()) {
     const bool is_default = policy.name == DefaultPolicyName();
-    policies.AddRow({Text(policy.name), absl::StrCat(Text(policy.summary), is_default ? " (the default)" : "")});
+    policies.AddRow({Text(policy.name), Text(policy.alias),
+                     absl::StrCat(Text(policy.summary), is_default ? " (the default)" : "")});
     for (const algos::PolicyOption& option : policy.options) {
       options.AddRow({Text(policy.name), Text(option.name), absl::StrCat(option.value), absl::StrCat(option.min),
                       absl::StrCat(option.max), Text(option.summary)});
@@ -60,8 +61,8 @@ const Command kPoliciesCommand = {
     .name = "policies",
     .summary = "who can plan, and with which options",
     .teaching =
-        "Every policy by the name that --policy, the controller's configuration and its requests know, and the\n"
-        "options that --policy-config=name=value,... sets, with their bounds.",
+        "Every policy by the name that --policy, the controller's configuration and its requests know, ALSO its\n"
+        "number in vllm-ascend, and the options that --policy-config=name=value,... sets, with their bounds.",
     .options = {},
     .run = Run,
     .offline = true};

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/plan_report.h"
+
+#include <catch2/catch.hpp>
+#include <vector>
+
+#include "algos/base/ids.h"
+#include "algos/base/rng.h"
+#include "algos/imbalance.h"
+#include "algos/placement.h"
+
+namespace evenkeel::cli {
+namespace {
+
+using algos::LayerPlan;
+using algos::Placement;
+using algos::Problem;
+
+Problem RandomProblem(Rng& rng) {
+  Problem problem{
+      .shape = {.num_experts = static_cast<int>(rng.Between(2, 20)), .num_ranks = static_cast<int>(rng.Between(2, 6))}};
+  problem.shape.slots_per_rank = problem.shape.num_experts / problem.shape.num_ranks + 2;
+  problem.num_layers = 2;
+  algos::Load load{.num_layers = 2, .num_experts = problem.shape.num_experts};
+  for (int i = 0; i < 2 * problem.shape.num_experts; ++i) load.tokens.push_back(rng.Below(1000));
+  problem.episodes = {load};
+  return problem;
+}
+
+std::vector<LayerPlan> RandomPlans(const Problem& problem, Rng& rng) {
+  std::vector<LayerPlan> plans;
+  for (int layer = 0; layer < problem.num_layers; ++layer) {
+    Placement placement = algos::DefaultPlacement(problem.shape);
+    rng.Shuffle(placement.expert_of_slot);
+    plans.push_back({.placement = placement});
+  }
+  return plans;
+}
+
+TEST_CASE("costs of tokens alone are rank loads, and each slot of an expert is counted once a rank", "[report]") {
+  const uint64_t seed = GENERATE(range<uint64_t>(1, 31));
+  CAPTURE(seed);
+  Rng rng(seed);
+  Problem problem = RandomProblem(rng);
+  const LayerPlan plan = RandomPlans(problem, rng)[0];
+  const auto tokens = problem.episodes[0].layer(LayerId(0));
+  const std::vector<double> loads = algos::EvenRankLoads(plan.placement, problem.shape, tokens);
+  const std::vector<double> costs = RankCosts(problem, plan, tokens);
+  REQUIRE(costs.size() == loads.size());
+  problem.cost = {.per_expert = 7, .per_token = 2};
+  problem.capacities.assign(loads.size(), 0.5);
+  const std::vector<double> dear = RankCosts(problem, plan, tokens);
+  for (int r = 0; r < problem.shape.num_ranks; ++r) {
+    const auto rank = static_cast<size_t>(r);
+    CHECK(costs[rank] == Approx(loads[rank]).margin(1e-9));
+    int used = 0;
+    for (int e = 0; e < problem.shape.num_experts; ++e) {
+      bool here = false;
+      for (int s = 0; s < problem.shape.slots_per_rank; ++s) {
+        here = here || plan.placement.expert_of_slot[problem.shape.SlotAt(RankId(r), s).idx()] == ExpertId(e);
+      }
+      used += here && tokens[static_cast<size_t>(e)] > 0 ? 1 : 0;
+    }
+    CHECK(dear[rank] == Approx((7 * used + 2 * loads[rank]) / 0.5).margin(1e-9));
+  }
+}
+
+TEST_CASE("dead ranks are left out of the imbalance", "[report]") {
+  Rng rng(3);
+  Problem problem = RandomProblem(rng);
+  const LayerPlan plan = RandomPlans(problem, rng)[0];
+  const auto tokens = problem.episodes[0].layer(LayerId(0));
+  std::vector<double> want = RankCosts(problem, plan, tokens);
+  want.erase(want.begin() + 1);
+  problem.dead_ranks.assign(static_cast<size_t>(problem.shape.num_ranks), false);
+  problem.dead_ranks[1] = true;
+  CHECK(RankCosts(problem, plan, tokens) == want);
+}
+
+TEST_CASE("shares are never worse than an even split, and means and moves are those of the layers", "[report]") {
+  const uint64_t seed = GENERATE(range<uint64_t>(1, 31));
+  CAPTURE(seed);
+  Rng rng(seed);
+  const Problem problem = RandomProblem(rng);
+  const auto before = RandomPlans(problem, rng), after = RandomPlans(problem, rng);
+  const PlanReport report = ReportOn(problem, before, after);
+  REQUIRE(report.layers.size() == 2);
+  for (const LayerReport& layer : report.layers) {
+    REQUIRE(layer.after_shares.has_value());
+    CHECK(*layer.after_shares <= layer.after_even + 1e-9);
+    CHECK(*layer.after_shares >= 1);
+  }
+  CHECK(report.before == Approx((report.layers[0].before + report.layers[1].before) / 2));
+  CHECK(report.num_moves == report.layers[0].num_moves + report.layers[1].num_moves);
+  const PlanReport still = ReportOn(problem, before, before);
+  CHECK(still.num_moves == 0);
+  CHECK(still.before == still.after_even);
+}
+
+TEST_CASE("shares of a plan count as they are; unknown ones are not made up where costs differ", "[report]") {
+  Problem problem{.shape = {.num_experts = 1, .num_ranks = 2, .slots_per_rank = 1}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 1, .tokens = {100}}};
+  const LayerPlan both{.placement = {.expert_of_slot = {ExpertId(0), ExpertId(0)}}, .shares = {0.75, 0.25}};
+  CHECK(*ReportOn(problem, {both}, {both}).after_shares == Approx(1.5));
+  problem.capacities = {3, 1};
+  CHECK(*ReportOn(problem, {both}, {both}).after_shares == Approx(1.0));
+  CHECK_FALSE(ReportOn(problem, {both}, {{.placement = both.placement}}).after_shares.has_value());
+}
+
+}  // namespace
+}  // namespace evenkeel::cli
