@@ -54,6 +54,8 @@ struct NamedPolicy {
   Policy plan = nullptr;
   std::span<const PolicyOption> options = {};
   std::string_view alias = {};  // another name that FindPolicy knows: the peer's number of it; empty: none
+  // Whether, so configured, the plan of a layer depends on nothing of other layers, nor on its number. Null: it does.
+  bool (*plans_layers_apart)(const PolicyConfig& config) = nullptr;
 };
 
 // The value of each of `known`, in order. kInvalidArgument, naming `policy`, for an option that is not among them

@@ -22,23 +22,46 @@
 
 namespace evenkeel::algos {
 
+namespace {
+
+bool Always(const PolicyConfig&) { return true; }
+
+}  // namespace
+
 std::span<const NamedPolicy> AllPolicies() {
   static constexpr NamedPolicy kPolicies[] = {
-      {"deepseek", "DeepSeek's EPLB, hierarchical and global, bit for bit with stable sorts",
-       Within<DeepseekPolicy, {.groups = true}>},
-      {"deepseek_vec", "SGLang's: replicas by the sum of each episode's largest load, dealt in snake order",
-       Within<DeepseekVecPolicy, {.groups = true}>},
+      {"deepseek",
+       "DeepSeek's EPLB, hierarchical and global, bit for bit with stable sorts",
+       Within<DeepseekPolicy, {.groups = true}>,
+       {},
+       {},
+       Always},
+      {"deepseek_vec",
+       "SGLang's: replicas by the sum of each episode's largest load, dealt in snake order",
+       Within<DeepseekVecPolicy, {.groups = true}>,
+       {},
+       {},
+       Always},
       {"default_eplb",
        "vllm-ascend's: extra replicas dealt rank by rank, one of each expert packed by weight",
        Within<DefaultEplbPolicy>,
        {},
-       "1"},
-      {"elasticity_aware", "SGLang's: deepseek, and flat over the living ranks once one is dead",
-       Within<ElasticityAwarePolicy, {.dead_ranks = true, .groups = true}>},
+       "1",
+       Always},
+      {"elasticity_aware",
+       "SGLang's: deepseek, and flat over the living ranks once one is dead",
+       Within<ElasticityAwarePolicy, {.dead_ranks = true, .groups = true}>,
+       {},
+       {},
+       Always},
       {"flashlb", "vllm-ascend's FlashLB: replicas and places found together, over the heat of many episodes",
-       Within<FlashlbPolicy>, kFlashlbOptions, "3"},
-      {"greedy", "the same idea, no expert twice on a rank, close to the current placement",
-       Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>},
+       Within<FlashlbPolicy>, kFlashlbOptions, "3", FlashlbPlansLayersApart},
+      {"greedy",
+       "the same idea, no expert twice on a rank, close to the current placement",
+       Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>,
+       {},
+       {},
+       Always},
       {"random", "vllm-ascend's: two ranks of each layer exchange an expert, whatever the load", Within<RandomPolicy>,
        kRandomOptions, "0"},
       {"static", "the placements of a file, whatever the load",
@@ -49,9 +72,13 @@ std::span<const NamedPolicy> AllPolicies() {
        Within<SwiftBalancerPolicy>,
        {},
        "2"},
-      {"trtllm", "TensorRT-LLM's greedy: replicate and pack what weighs most", Within<TrtllmPolicy>},
-      {"vllm", "vLLM's default, bit for bit with stable sorts: experts that stay on a rank keep their slots",
-       Within<VllmPolicy, {.groups = true}>},
+      {"trtllm", "TensorRT-LLM's greedy: replicate and pack what weighs most", Within<TrtllmPolicy>, {}, {}, Always},
+      {"vllm",
+       "vLLM's default, bit for bit with stable sorts: experts that stay on a rank keep their slots",
+       Within<VllmPolicy, {.groups = true}>,
+       {},
+       {},
+       Always},
   };
   return kPolicies;
 }

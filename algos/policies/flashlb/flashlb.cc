@@ -151,6 +151,11 @@ class FlashlbPlanner {
 
 }  // namespace
 
+bool FlashlbPlansLayersApart(const PolicyConfig& config) {
+  const auto bound = config.options.find("update_layers_upper_bound");
+  return bound == config.options.end() || bound->second < 1;
+}
+
 absl::StatusOr<std::vector<LayerPlan>> FlashlbPolicy(const Problem& problem, const PolicyConfig& config) {
   EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> values, ReadOptions("flashlb", kFlashlbOptions, config));
   EVENKEEL_RETURN_IF_ERROR(Validate(problem));

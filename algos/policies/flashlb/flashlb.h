@@ -41,6 +41,9 @@ inline constexpr PolicyOption kFlashlbOptions[] = {
     {"incremental_hottest", 16, 0, 1e6, "how many experts count as hottest"},
 };
 
+// Where layers do not compete for `update_layers_upper_bound`.
+bool FlashlbPlansLayersApart(const PolicyConfig& config);
+
 absl::StatusOr<std::vector<LayerPlan>> FlashlbPolicy(const Problem& problem, const PolicyConfig& config);
 
 }  // namespace evenkeel::algos
