@@ -51,7 +51,7 @@ def a_second_agent_for_a_rank_is_refused():
         o = cluster.options
         second = subprocess.run([o.binaries.agent, f"--controller={cluster.address}", f"--group={o.group}", "--rank=0",
                                  f"--region={next(cluster.region_dir.glob('*.0.*'))}"], capture_output=True, text=True, timeout=30)
-        check(second.returncode != 0, "the second agent went on")
+        check_equal(second.returncode, 4, "status of the second agent")
         check("agent" in second.stderr + second.stdout, f"it did not say why: {second.stderr}{second.stdout}")
         cluster.check_alive()
         cluster.stop_engines()
