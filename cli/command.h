@@ -51,6 +51,7 @@ extern const Command kOperationsCommand;
 extern const Command kPlanCommand;
 extern const Command kConvertCommand;
 extern const Command kShowCommand;
+extern const Command kSimulateCommand;
 extern const Command kPoliciesCommand;
 
 }  // namespace evenkeel::cli

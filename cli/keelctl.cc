@@ -16,9 +16,9 @@ namespace evenkeel::cli {
 
 namespace {
 
-const Command* const kCommands[] = {&kGroupsCommand, &kStatsCommand,      &kMapCommand,  &kRearrangeCommand,
-                                    &kCheckCommand,  &kOperationsCommand, &kPlanCommand, &kConvertCommand,
-                                    &kShowCommand,   &kPoliciesCommand};
+const Command* const kCommands[] = {&kGroupsCommand, &kStatsCommand,      &kMapCommand,     &kRearrangeCommand,
+                                    &kCheckCommand,  &kOperationsCommand, &kPlanCommand,    &kConvertCommand,
+                                    &kShowCommand,   &kPoliciesCommand,   &kSimulateCommand};
 
 constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
