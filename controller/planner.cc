@@ -1,14 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/planner.h"
 
+#include <algorithm>
+#include <functional>
 #include <memory>
+#include <thread>
 #include <utility>
 
-#include "algos/policies/registry.h"
+#include "algos/policies/layer_slices.h"
 
 namespace evenkeel::controller {
 
-Planner::Planner() : strand_({.name = "planner", .queue_capacity = kPlansMax}) {}
+namespace {
+
+int NumThreads() {
+  const int num_processors = static_cast<int>(std::thread::hardware_concurrency());  // 0: unknown
+  return std::clamp(num_processors, 1, Planner::kThreadsMax);
+}
+
+}  // namespace
+
+Planner::Planner() : Planner(NumThreads()) {}
+
+Planner::Planner(int num_threads)
+    : pool_({.name = "planner", .num_threads = num_threads}),
+      strand_({.name = "planner", .queue_capacity = kPlansMax}) {}
 
 Planner::~Planner() { Stop(); }
 
@@ -20,7 +36,9 @@ void Planner::Compute(ComputePlan plan, Done done) {
       (*shared_done)({plan.plan_id, absl::UnavailableError("compute a plan: the controller ends")});
       return;
     }
-    (*shared_done)({plan.plan_id, algos::PlanBy(plan.policy, *plan.problem, plan.config)});
+    const size_t num_slices = static_cast<size_t>(pool_.num_threads());
+    const auto run_all = [this](size_t count, const std::function<void(size_t)>& task) { pool_.RunAll(count, task); };
+    (*shared_done)({plan.plan_id, algos::PlanInSlices(plan.policy, *plan.problem, plan.config, num_slices, run_all)});
   });
   if (!posted.ok()) (*shared_done)({plan_id, posted});
 }

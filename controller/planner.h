@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Planner: runs policies off the controller's strand, one plan at a time.
+// Planner: runs policies off the controller's strand, one plan at a time, its layers on several threads. Plans do not
+// depend on how many.
 //
 // Threads:   Compute from any; `done` is called on the planner's own thread and must only post.
 // Limits:    kPlansMax waiting plans; a further one is answered at once with kResourceExhausted.
@@ -13,6 +14,7 @@
 
 #include "controller/core/event.h"
 #include "runtime/strand.h"
+#include "runtime/task_pool.h"
 
 namespace evenkeel::controller {
 
@@ -21,8 +23,11 @@ class Planner {
   using Done = absl::AnyInvocable<void(PlanComputed)>;
 
   static constexpr size_t kPlansMax = 1024;
+  static constexpr int kThreadsMax = 8;
 
+  // As many threads as processors, kThreadsMax at most.
   Planner();
+  explicit Planner(int num_threads);
   // Stops.
   ~Planner();
 
@@ -34,6 +39,7 @@ class Planner {
 
  private:
   std::atomic<bool> stopping_ = false;
+  runtime::TaskPool pool_;  // used on the strand alone
   runtime::Strand strand_;
 };
 

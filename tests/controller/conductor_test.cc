@@ -12,6 +12,7 @@
 #include "absl/synchronization/notification.h"
 #include "catch2/catch.hpp"
 
+#include "algos/policies/registry.h"
 #include "controller/planner.h"
 #include "controller/store.h"
 #include "runtime/strand.h"
@@ -186,6 +187,35 @@ TEST_CASE("a plan comes back with its id, an unknown policy as an error", "[plan
   CHECK(algos::Validate(plans[0].plans->at(0).placement, SmallProblem()->shape).ok());
   CHECK(plans[1].plan_id == 5);
   CHECK_FALSE(plans[1].plans.ok());
+}
+
+TEST_CASE("plans are the same on one thread, two and three", "[planner]") {
+  auto problem = std::make_shared<algos::Problem>();
+  problem->shape = {.num_experts = 16, .num_ranks = 4, .slots_per_rank = 5};
+  problem->num_layers = 9;
+  for (uint64_t step = 0; step < 4; ++step) {
+    algos::Load& load = problem->episodes.emplace_back();
+    load = {.num_layers = 9, .num_experts = 16, .tokens = {}};
+    for (uint64_t i = 0; i < 9 * 16; ++i) load.tokens.push_back((i * i + 7 * step) % 101);
+  }
+  for (const char* policy : {"flashlb", "greedy", "vllm"}) {
+    CAPTURE(policy);
+    const auto whole = algos::PlanBy(policy, *problem);
+    REQUIRE(whole.ok());
+    for (int num_threads : {1, 2, 3}) {
+      CAPTURE(num_threads);
+      Planner planner(num_threads);
+      absl::Notification done;
+      PlanComputed computed;
+      planner.Compute({.plan_id = 1, .policy = policy, .problem = problem}, [&](PlanComputed plan) {
+        computed = std::move(plan);
+        done.Notify();
+      });
+      done.WaitForNotification();
+      REQUIRE(computed.plans.ok());
+      CHECK(*computed.plans == *whole);
+    }
+  }
 }
 
 TEST_CASE("after its end a planner still answers, with an error", "[planner]") {
