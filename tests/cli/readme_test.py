@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-WANTED = ("keelctl plan",)
+WANTED = ("keelctl plan", "keelctl simulate")
 FIGURE = re.compile(r"^[-+]?\d+(\.\d+)?([kMGT%]?)$")
 
 
