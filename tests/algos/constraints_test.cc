@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <string>
 
 #include "algos/base/rng.h"
 #include "algos/imbalance.h"
@@ -234,6 +235,26 @@ TEST_CASE("a policy without nodes keeps groups on nodes, and nodes their groups 
     problem.current = PlacementsOf(plans);
     const auto again = *PlanWithin(FlatPolicy, {}, problem, {});
     CHECK(again == plans);
+  }
+}
+
+TEST_CASE("every policy but one from a file keeps groups on nodes", "[constraints]") {
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 4, 2, 3, 16);
+    problem.num_expert_groups = 8;
+    problem.current.clear();
+    for (const NamedPolicy& policy : AllPolicies()) {
+      if (policy.name == "static") continue;
+      CAPTURE(std::string(policy.name));
+      const auto plans = policy.plan(problem, {});
+      REQUIRE(plans.ok());
+      for (const LayerPlan& plan : *plans) {
+        CHECK(Validate(plan.placement, problem.shape).ok());
+        CHECK(KeepsGroupsOnNodes(problem, plan.placement));
+      }
+    }
   }
 }
 

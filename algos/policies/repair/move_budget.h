@@ -25,7 +25,7 @@
 
 namespace evenkeel::algos {
 
-inline constexpr int kMixturesMax = 20'000;
+inline constexpr int kMixturesMax = 4'000;
 
 // `costs` holds the placement to start from and ends with the one chosen. Moves are counted from `current` and are
 // at most `moves_max`, or as many as the start has if those are more.
