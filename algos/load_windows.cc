@@ -100,12 +100,19 @@ WindowSpan LoadWindows::SpanOf(int age) const {
           .to = end,
           .first_step = window.first_step,
           .last_step = window.last_step,
-          .num_tokens = window.num_tokens};
+          .num_tokens = window.num_tokens,
+          .num_prefill_tokens = window.num_phase_tokens[0],
+          .num_decode_tokens = window.num_phase_tokens[1]};
 }
 
-Load LoadWindows::Episode(int age) const {
+const std::vector<uint64_t>& LoadWindows::TokensOf(const Window& window, LoadPhase phase) const {
+  if (phase == LoadPhase::kAll) return window.expert_tokens;
+  return window.phase_tokens[phase == LoadPhase::kPrefill ? 0 : 1];
+}
+
+Load LoadWindows::Episode(int age, LoadPhase phase) const {
   Load load{.num_layers = options_.num_layers, .num_experts = options_.shape.num_experts};
-  load.tokens = Closed(age).expert_tokens;
+  load.tokens = TokensOf(Closed(age), phase);
   load.tokens.resize(static_cast<size_t>(load.num_layers) * static_cast<size_t>(load.num_experts), 0);
   return load;
 }
@@ -122,11 +129,11 @@ std::vector<Load> LoadWindows::Episodes(int count) const {
   return episodes;
 }
 
-Load LoadWindows::Sum(int count) const {
+Load LoadWindows::Sum(int count, LoadPhase phase) const {
   Load load{.num_layers = options_.num_layers, .num_experts = options_.shape.num_experts};
   load.tokens.assign(static_cast<size_t>(load.num_layers) * static_cast<size_t>(load.num_experts), 0);
   for (int age = std::min(count, num_closed()) - 1; age >= 0; --age) {
-    AddTo(load.tokens, Closed(age).expert_tokens);
+    AddTo(load.tokens, TokensOf(Closed(age), phase));
   }
   return load;
 }
@@ -205,6 +212,10 @@ void LoadWindows::OpenAndClose(absl::Time now) {
     window.touched = false;
     std::fill(window.expert_tokens.begin(), window.expert_tokens.end(), 0);
     std::fill(window.slot_tokens.begin(), window.slot_tokens.end(), 0);
+    for (size_t phase = 0; phase < 2; ++phase) {
+      window.num_phase_tokens[phase] = 0;
+      std::fill(window.phase_tokens[phase].begin(), window.phase_tokens[phase].end(), 0);
+    }
   }
   const int64_t num_closed = open - std::max(open_, first_);
   if (num_closed > 0) {
@@ -243,6 +254,15 @@ LoadWindows::Window& LoadWindows::Touch(int64_t number, const Report& report) {
   return window;
 }
 
+void LoadWindows::AddPhase(Window& window, size_t phase, const LoadReport::Entry& entry, uint64_t tokens) {
+  if (tokens == 0) return;
+  const size_t num_experts = static_cast<size_t>(options_.shape.num_experts);
+  std::vector<uint64_t>& counters = window.phase_tokens[phase];
+  if (counters.empty()) counters.assign(static_cast<size_t>(options_.num_layers) * num_experts, 0);
+  counters[entry.layer.idx() * num_experts + entry.expert.idx()] += tokens;
+  window.num_phase_tokens[phase] += tokens;
+}
+
 void LoadWindows::AddWhole(int64_t number, const Report& report) {
   Window& window = Touch(number, report);
   const size_t num_experts = static_cast<size_t>(options_.shape.num_experts);
@@ -251,6 +271,8 @@ void LoadWindows::AddWhole(int64_t number, const Report& report) {
     window.expert_tokens[entry.layer.idx() * num_experts + entry.expert.idx()] += entry.tokens;
     window.slot_tokens[entry.layer.idx() * num_slots + entry.slot.idx()] += entry.tokens;
     window.num_tokens += entry.tokens;
+    AddPhase(window, 0, entry, entry.prefill_tokens);
+    AddPhase(window, 1, entry, entry.decode_tokens);
   }
 }
 
@@ -278,6 +300,8 @@ void LoadWindows::AddSplit(int64_t first, int64_t last, int64_t from, uint64_t l
       window.expert_tokens[entry.layer.idx() * num_experts + entry.expert.idx()] += tokens;
       window.slot_tokens[entry.layer.idx() * num_slots + entry.slot.idx()] += tokens;
       window.num_tokens += tokens;
+      AddPhase(window, 0, entry, TokensUntil(entry.prefill_tokens, until) - TokensUntil(entry.prefill_tokens, before));
+      AddPhase(window, 1, entry, TokensUntil(entry.decode_tokens, until) - TokensUntil(entry.decode_tokens, before));
     }
     before = until;
   }

@@ -10,8 +10,8 @@
 // closed window is an episode.
 //
 // Time:      passed to each call; may not go back (if it does, the latest one counts).
-// Limits:    num_windows_kept closed windows and those still open, each of layers x (experts + slots) counters,
-//            made when first used and used again. Adding is O(entries) and allocates nothing in steady state; closing is
+// Limits:    num_windows_kept closed windows and those still open, each of layers x (experts + slots) counters, and
+//            layers x experts more for each phase that is counted apart, made when first used and used again. Adding is O(entries) and allocates nothing in steady state; closing is
 //            O(ranks), so amortised a constant for each report.
 //            Tokens that belong to no kept window any more are dropped and counted.
 // Errors:    Add answers kInvalidArgument, naming the entry, and then has added nothing.
@@ -32,13 +32,24 @@
 
 namespace evenkeel::algos {
 
+// Which tokens are meant: all of them, or those that engines tagged with a phase.
+enum class LoadPhase { kAll, kPrefill, kDecode };
+
 // A closed window beside its loads.
 struct WindowSpan {
   absl::Time from;          // excluded
   absl::Time to;            // included
   uint64_t first_step = 0;  // least and largest engine step of any report that touched it; 0, 0 where none did
   uint64_t last_step = 0;
-  uint64_t num_tokens = 0;  // over all layers
+  uint64_t num_tokens = 0;  // over all layers, of all phases
+  uint64_t num_prefill_tokens = 0;
+  uint64_t num_decode_tokens = 0;
+
+  uint64_t NumTokens(LoadPhase phase) const {
+    return phase == LoadPhase::kAll       ? num_tokens
+           : phase == LoadPhase::kPrefill ? num_prefill_tokens
+                                          : num_decode_tokens;
+  }
 
   friend bool operator==(const WindowSpan&, const WindowSpan&) = default;
 };
@@ -86,13 +97,13 @@ class LoadWindows {
   // Closed windows at hand, at most num_windows_kept. `age` below is from 0, the newest, to num_closed() - 1.
   int num_closed() const;
   WindowSpan SpanOf(int age) const;
-  Load Episode(int age) const;
+  Load Episode(int age, LoadPhase phase = LoadPhase::kAll) const;
   // Tokens per slot over all ranks: [num_layers * num_slots].
   std::vector<uint64_t> SlotTokens(int age) const;
 
   // The last `count` closed windows, or as many as there are: oldest first, or added up.
   std::vector<Load> Episodes(int count) const;
-  Load Sum(int count) const;
+  Load Sum(int count, LoadPhase phase = LoadPhase::kAll) const;
   std::vector<uint64_t> SlotTokensSum(int count) const;
 
   // Tokens per slot of the windows not closed yet.
@@ -105,8 +116,10 @@ class LoadWindows {
   struct Window {
     uint64_t first_step = 0, last_step = 0, num_tokens = 0;
     bool touched = false;
-    std::vector<uint64_t> expert_tokens;  // [num_layers * num_experts], empty where never touched
-    std::vector<uint64_t> slot_tokens;    // [num_layers * num_slots], likewise
+    uint64_t num_phase_tokens[2] = {0, 0};       // prefill, decode
+    std::vector<uint64_t> expert_tokens;         // [num_layers * num_experts], empty where never touched
+    std::vector<uint64_t> phase_tokens[2] = {};  // likewise, empty where the phase never had any
+    std::vector<uint64_t> slot_tokens;           // [num_layers * num_slots], likewise
   };
 
   struct Reporter {
@@ -126,6 +139,8 @@ class LoadWindows {
   const Window& At(int64_t number) const;
   const Window& Closed(int age) const;
   Window& Touch(int64_t number, const Report& report);
+  void AddPhase(Window& window, size_t phase, const LoadReport::Entry& entry, uint64_t tokens);
+  const std::vector<uint64_t>& TokensOf(const Window& window, LoadPhase phase) const;
   void AddWhole(int64_t number, const Report& report);
   void AddSplit(int64_t first, int64_t last, int64_t from, uint64_t length, const Report& report);
 

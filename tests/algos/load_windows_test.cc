@@ -52,6 +52,40 @@ TEST_CASE("a window closes when its lag has passed, and not before", "[load_wind
   CHECK(windows.NextEdge() == At(2.25));
 }
 
+TEST_CASE("tokens of a phase are kept apart, split like all others", "[load_windows]") {
+  LoadWindows windows = Windows();
+  Entry entry = EntryOf(1, 3, 2, 1000);
+  entry.prefill_tokens = 600;
+  entry.decode_tokens = 300;
+  const std::vector<Entry> entries = {entry, EntryOf(0, 0, 1, 50)};
+  REQUIRE(windows.Add(At(1.3), {.from = At(0.8), .to = At(1.3), .entries = entries}).ok());
+  windows.Advance(At(3));
+  REQUIRE(windows.num_closed() == 2);
+  CHECK(windows.Episode(1).tokens[4 + 2] == 400);
+  CHECK(windows.Episode(1, LoadPhase::kPrefill).tokens[4 + 2] == 240);
+  CHECK(windows.Episode(1, LoadPhase::kDecode).tokens[4 + 2] == 120);
+  CHECK(SumOf(windows.Sum(2, LoadPhase::kPrefill).tokens) == 600);
+  CHECK(SumOf(windows.Sum(2, LoadPhase::kDecode).tokens) == 300);
+  CHECK(windows.SpanOf(0).NumTokens(LoadPhase::kPrefill) == 360);
+  CHECK(windows.SpanOf(0).NumTokens(LoadPhase::kDecode) == 180);
+  CHECK(windows.SpanOf(0).NumTokens(LoadPhase::kAll) == 630);
+}
+
+TEST_CASE("windows used again hold nothing of a phase that was there before", "[load_windows]") {
+  LoadWindows windows = Windows(1);
+  Entry entry = EntryOf(1, 3, 2, 10);
+  entry.prefill_tokens = 10;
+  const std::vector<Entry> entries = {entry};
+  REQUIRE(windows.Add(At(0.5), {.from = At(0.4), .to = At(0.5), .entries = entries}).ok());
+  windows.Advance(At(1.3));
+  REQUIRE(windows.SpanOf(0).num_prefill_tokens == 10);
+  for (int second = 1; second < 20; ++second) {
+    windows.Advance(At(second + 1.3));
+    CHECK(windows.SpanOf(0).num_prefill_tokens == 0);
+    CHECK(SumOf(windows.Episode(0, LoadPhase::kPrefill).tokens) == 0);
+  }
+}
+
 // Nothing but that `rank` has reported up to `to`.
 void Reach(LoadWindows& windows, int rank, double now, double to) {
   REQUIRE(windows.Add(At(now), {.rank = RankId(rank), .from = At(to - 0.1), .to = At(to), .entries = {}}).ok());
