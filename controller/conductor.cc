@@ -58,6 +58,13 @@ absl::Status CheckAgainst(const GroupStatus& group, const RearrangeRequested& re
   return absl::OkStatus();
 }
 
+absl::Status CheckOptions(const std::string& name, const RearrangeRequested& request) {
+  EVENKEEL_ASSIGN_OR_RETURN(const algos::NamedPolicy policy, algos::FindPolicy(name));
+  algos::PolicyConfig config;
+  config.options = request.policy_options;
+  return algos::ReadOptions(policy.name, policy.options, config).status();
+}
+
 const char* NameOf(OperationState state) {
   static constexpr const char* kNames[] = {"planning", "running", "done", "failed", "skipped", "superseded"};
   return kNames[static_cast<size_t>(state)];
@@ -166,6 +173,7 @@ absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
   EVENKEEL_ASSIGN_OR_RETURN(request.group, ResolveGroup(request.group));
   EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, coordinator_.GetGroup(request.group, runtime::MonotonicNow()));
   EVENKEEL_RETURN_IF_ERROR(CheckAgainst(group, request));
+  EVENKEEL_RETURN_IF_ERROR(CheckOptions(request.policy.empty() ? group.policy : request.policy, request));
   if (request.operation_id.empty()) {
     absl::BitGen generator;
     request.operation_id = absl::StrCat("rearrange-", absl::Hex(absl::Uniform<uint64_t>(generator), absl::kZeroPad16));

@@ -129,6 +129,8 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
   if (!flags.listen.empty()) config.set_listen(flags.listen);
   if (!flags.store.empty()) config.set_store(flags.store);
   if (!flags.log_level.empty()) config.set_log_level(flags.log_level);
+  if (!flags.policy.empty()) config.mutable_defaults()->set_policy(flags.policy);
+  if (flags.episode_steps.has_value()) config.mutable_defaults()->set_episode_steps(*flags.episode_steps);
   return SettingsOf(config);
 }
 

@@ -8,6 +8,8 @@
 //            or, where the text cannot be read at all, the line and column; kNotFound if there is no such file.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -37,6 +39,8 @@ struct ConfigFlags {
   std::string listen;
   std::string store;
   std::string log_level;
+  std::string policy = {};                     // of `defaults`
+  std::optional<uint32_t> episode_steps = {};  // of `defaults`
 };
 
 // Protobuf's JSON form if the first character is '{', else its text form. `source` names it in errors.

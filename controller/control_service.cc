@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,6 +17,7 @@
 #include "controller/convert_operation.h"
 #include "controller/convert_status.h"
 #include "controller/grpc_status.h"
+#include "controller/stateless_plan.h"
 #include "controller/stats_watchers.h"
 #include "controller/watch_stream.h"
 #include "proto/evenkeel/v1/control.grpc.pb.h"
@@ -51,7 +53,11 @@ struct ControlService::State : public v1::Control::CallbackService {
   using Context = grpc::CallbackServerContext;
   using OperationStream = WatchStream<v1::Operation>;
 
-  State(runtime::Strand& the_strand, Conductor& the_conductor) : strand(the_strand), conductor(the_conductor) {}
+  State(runtime::Strand& the_strand, Conductor& the_conductor, std::string the_default_policy)
+      : strand(the_strand),
+        conductor(the_conductor),
+        default_policy(std::move(the_default_policy)),
+        plans({.name = "asked plans", .queue_capacity = kPlansMax}) {}
 
   // Runs `answer` on the strand and finishes the call with its status.
   Unary* Answer(Context* context, std::function<absl::Status()> answer) {
@@ -110,9 +116,10 @@ struct ControlService::State : public v1::Control::CallbackService {
     watches[call] = conductor.Watch([stream, wanted = std::move(wanted), end_when_final](const OperationProgress& o) {
       if (!wanted(o)) return;
       v1::Operation message;
-      ToProto(o, &message);
+      const bool ends = end_when_final && IsFinal(o.state);
+      ToProto(o, ends ? Decisions::kIncluded : Decisions::kLeftOut, &message);
       stream->Push(o.id, std::move(message));
-      if (end_when_final && IsFinal(o.state)) stream->End(absl::OkStatus());
+      if (ends) stream->End(absl::OkStatus());
     });
   }
 
@@ -126,14 +133,15 @@ struct ControlService::State : public v1::Control::CallbackService {
                                 .group = request.group(),
                                 .policy = request.policy(),
                                 .layers = {},
-                                .dry_run = request.dry_run()};
+                                .dry_run = request.dry_run(),
+                                .policy_options = {request.policy_options().begin(), request.policy_options().end()}};
       EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
       EVENKEEL_ASSIGN_OR_RETURN(const std::string id, conductor.Rearrange(std::move(wanted)));
       EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress now, conductor.coordinator().GetOperation(id));
       Follow(
           call, stream, [id](const OperationProgress& o) { return o.id == id; }, /*end_when_final=*/true);
       v1::Operation message;
-      ToProto(now, &message);
+      ToProto(now, IsFinal(now.state) ? Decisions::kIncluded : Decisions::kLeftOut, &message);
       stream->Push(id, std::move(message));
       if (IsFinal(now.state)) stream->End(absl::OkStatus());
       return absl::OkStatus();
@@ -239,13 +247,34 @@ struct ControlService::State : public v1::Control::CallbackService {
     });
   }
 
+  Unary* Plan(Context* context, const v1::PlanRequest* request, v1::PlanResponse* response) override {
+    Unary* reactor = context->DefaultReactor();
+    const absl::Status posted = plans.Post([this, context, reactor, request, response] {
+      reactor->Finish(ToGrpc(RunPlan(*context, *request, response)));
+    });
+    if (!posted.ok()) reactor->Finish(ToGrpc(posted));
+    return reactor;
+  }
+
+  // On the thread of plans.
+  absl::Status RunPlan(const Context& context, const v1::PlanRequest& request, v1::PlanResponse* response) {
+    if (ending) return absl::UnavailableError("plan: the controller ends");
+    if (context.IsCancelled() || context.deadline() <= std::chrono::system_clock::now()) {
+      return absl::DeadlineExceededError("plan: nobody waits for it any more");
+    }
+    EVENKEEL_ASSIGN_OR_RETURN(*response, PlanFor(request, default_policy));
+    return absl::OkStatus();
+  }
+
   Unary* ListOperations(Context* context, const v1::ListOperationsRequest* request,
                         v1::ListOperationsResponse* response) override {
     return Answer(context, [this, request, response] {
       strand.AssertHeld();
       conductor.AssertHeld();
       for (const OperationProgress& operation : conductor.coordinator().ListOperations(request->group())) {
-        ToProto(operation, response->add_operations());
+        if (!request->id().empty() && operation.id != request->id()) continue;
+        ToProto(operation, request->decisions() ? Decisions::kIncluded : Decisions::kLeftOut,
+                response->add_operations());
       }
       return absl::OkStatus();
     });
@@ -258,7 +287,7 @@ struct ControlService::State : public v1::Control::CallbackService {
       const std::vector<OperationProgress> known = conductor.coordinator().ListOperations(group);
       for (auto operation = known.rbegin(); operation != known.rend(); ++operation) {
         v1::Operation message;
-        ToProto(*operation, &message);
+        ToProto(*operation, Decisions::kLeftOut, &message);
         stream->Push(operation->id, std::move(message));
       }
       Follow(
@@ -270,17 +299,20 @@ struct ControlService::State : public v1::Control::CallbackService {
 
   runtime::Strand& strand;
   Conductor& conductor;
+  const std::string default_policy;
   std::atomic<uint64_t> next_call = 0;
+  std::atomic<bool> ending = false;  // plans that wait are not begun
 
   // Of the watching calls, by call.
   absl::btree_map<uint64_t, std::function<void(const absl::Status&)>> enders ABSL_GUARDED_BY(strand);
   absl::btree_map<uint64_t, Conductor::WatcherId> watches ABSL_GUARDED_BY(strand);
   StatsWatchers stats ABSL_GUARDED_BY(strand);
   absl::Status ended ABSL_GUARDED_BY(strand);  // why new ones are refused; OK: they are not
+  runtime::Strand plans;                       // last: its tasks use the above
 };
 
-ControlService::ControlService(runtime::Strand& strand, Conductor& conductor)
-    : state_(std::make_unique<State>(strand, conductor)) {}
+ControlService::ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy)
+    : state_(std::make_unique<State>(strand, conductor, std::move(default_policy))) {}
 ControlService::~ControlService() = default;
 
 grpc::Service& ControlService::service() { return *state_; }
@@ -297,6 +329,7 @@ void ControlService::Wake(absl::Time now) {
 }
 
 void ControlService::EndAll(absl::Status why) {
+  state_->ending = true;
   (void)state_->strand.PostEssential([state = state_.get(), why] {
     state->strand.AssertHeld();
     state->ended = why;

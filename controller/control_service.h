@@ -7,9 +7,12 @@
 // Owns:      the watchers' streams. Strand and conductor outlive the calls; the service outlives the strand's
 //            last task.
 // Limits:    the strand's queue: beyond it a call ends with RESOURCE_EXHAUSTED. kWatchersMax watching calls.
+//            kPlansMax stateless plans wait, on a thread of their own: they hold up nobody else's.
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -30,7 +33,10 @@ class ControlService {
 
   static constexpr int kWatchersMax = 1024;
 
-  ControlService(runtime::Strand& strand, Conductor& conductor);
+  static constexpr size_t kPlansMax = 8;
+
+  // `default_policy`: of stateless plans that name none.
+  ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy);
   ~ControlService();
 
   // For the server's builder.

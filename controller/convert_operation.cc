@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/convert_operation.h"
 
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "absl/time/time.h"
 
 #include "proto/evenkeel/v1/control.pb.h"
@@ -21,16 +25,46 @@ Value OneDown(int wire, Value last, Value otherwise) {
   return wire >= 1 && wire - 1 <= static_cast<int>(last) ? static_cast<Value>(wire - 1) : otherwise;
 }
 
+void Fill(const LayerDecision& value, v1::LayerDecision* message) {
+  message->set_layer(Count(value.layer.value()));
+  message->set_act(value.act);
+  message->set_why(OneUp<v1::DecisionReason>(value.why));
+  message->set_reason(value.reason);
+  message->set_imbalance_before(value.imbalance_before);
+  message->set_imbalance_after(value.imbalance_after);
+  message->set_num_moves(Count(value.num_moves));
+  message->set_gain_tokens(value.gain_tokens);
+  message->set_price_tokens(value.price_tokens);
+}
+
+LayerDecisions DecisionsOf(const v1::Operation& message) {
+  if (message.decisions().empty()) return nullptr;
+  std::vector<LayerDecision> decisions;
+  for (const v1::LayerDecision& decision : message.decisions()) {
+    decisions.push_back({.layer = LayerId(CountOf(decision.layer())),
+                         .act = decision.act(),
+                         .why = OneDown(decision.why(), DecisionReason::kBehind, DecisionReason::kStays),
+                         .reason = decision.reason(),
+                         .imbalance_before = decision.imbalance_before(),
+                         .imbalance_after = decision.imbalance_after(),
+                         .num_moves = CountOf(decision.num_moves()),
+                         .gain_tokens = decision.gain_tokens(),
+                         .price_tokens = decision.price_tokens()});
+  }
+  return std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
+}
+
 }  // namespace
 
 bool IsFinal(OperationState state) { return state != OperationState::kPlanning && state != OperationState::kRunning; }
 
-void ToProto(const OperationProgress& value, v1::Operation* message) {
+void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation* message) {
   message->set_id(value.id);
   message->set_group(value.group);
   message->set_cause(OneUp<v1::OperationCause>(value.cause));
   message->set_state(OneUp<v1::OperationState>(value.state));
   message->set_policy(value.policy);
+  message->set_phase(value.phase);
   message->set_dry_run(value.dry_run);
   message->set_detail(value.detail);
   message->set_started_unix_us(absl::ToUnixMicros(value.started));
@@ -45,6 +79,8 @@ void ToProto(const OperationProgress& value, v1::Operation* message) {
   message->set_bytes_done(value.bytes_done);
   message->set_imbalance_before(value.imbalance_before);
   message->set_imbalance_predicted(value.imbalance_predicted);
+  if (decisions == Decisions::kLeftOut || value.decisions == nullptr) return;
+  for (const LayerDecision& decision : *value.decisions) Fill(decision, message->add_decisions());
 }
 
 OperationProgress OperationOf(const v1::Operation& message) {
@@ -66,7 +102,9 @@ OperationProgress OperationOf(const v1::Operation& message) {
           .num_corrupt = CountOf(message.num_corrupt()),
           .bytes_done = message.bytes_done(),
           .imbalance_before = message.imbalance_before(),
-          .imbalance_predicted = message.imbalance_predicted()};
+          .imbalance_predicted = message.imbalance_predicted(),
+          .decisions = DecisionsOf(message),
+          .phase = message.phase()};
 }
 
 }  // namespace evenkeel::controller

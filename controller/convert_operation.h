@@ -13,7 +13,10 @@ class Operation;
 
 namespace evenkeel::controller {
 
-void ToProto(const OperationProgress& value, v1::Operation* message);
+// Whether the decision about each layer is told too.
+enum class Decisions { kLeftOut, kIncluded };
+
+void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation* message);
 
 // Of what ToProto wrote; unknown causes and states become kOperator and kFailed.
 OperationProgress OperationOf(const v1::Operation& message);

@@ -70,6 +70,12 @@ void Fill(const GroupTotals& value, v1::GroupTotals* message) {
   message->set_moves_failed(value.moves_failed);
   message->set_bytes_moved(value.bytes_moved);
   message->set_fingerprint_failures(value.fingerprint_failures);
+  message->set_layers_planned(value.layers_planned);
+  message->set_layers_balanced(value.layers_balanced);
+  message->set_layers_steady(value.layers_steady);
+  message->set_layers_resting(value.layers_resting);
+  message->set_layers_over_budget(value.layers_over_budget);
+  message->set_layers_without_gain(value.layers_without_gain);
 }
 
 }  // namespace
@@ -103,6 +109,8 @@ void ToProto(const GroupStats& value, v1::GroupStats* message) {
   message->set_begin_unix_us(Micros(value.begin));
   message->set_end_unix_us(Micros(value.end));
   message->set_tokens(value.tokens);
+  message->set_prefill_tokens(value.prefill_tokens);
+  message->set_decode_tokens(value.decode_tokens);
   message->set_imbalance_realised(value.imbalance_realised);
   message->set_imbalance_initial(value.imbalance_initial);
   message->set_imbalance_predicted(value.imbalance_predicted);
@@ -110,6 +118,10 @@ void ToProto(const GroupStats& value, v1::GroupStats* message) {
     v1::LayerStats* out = message->add_layers();
     out->set_layer(Count(layer.layer.value()));
     out->mutable_tokens_of_expert()->Assign(layer.tokens_of_expert.begin(), layer.tokens_of_expert.end());
+    out->mutable_prefill_tokens_of_expert()->Assign(layer.prefill_tokens_of_expert.begin(),
+                                                    layer.prefill_tokens_of_expert.end());
+    out->mutable_decode_tokens_of_expert()->Assign(layer.decode_tokens_of_expert.begin(),
+                                                   layer.decode_tokens_of_expert.end());
     out->mutable_tokens_of_rank()->Assign(layer.tokens_of_rank.begin(), layer.tokens_of_rank.end());
     out->set_imbalance_realised(layer.imbalance_realised);
     out->set_imbalance_initial(layer.imbalance_initial);
@@ -119,6 +131,8 @@ void ToProto(const GroupStats& value, v1::GroupStats* message) {
     v1::WindowStats* out = message->add_windows();
     out->set_begin_unix_us(Micros(window.begin));
     out->set_tokens(window.tokens);
+    out->set_prefill_tokens(window.prefill_tokens);
+    out->set_decode_tokens(window.decode_tokens);
     out->set_imbalance_realised(window.imbalance_realised);
     out->set_imbalance_initial(window.imbalance_initial);
     out->set_imbalance_predicted(window.imbalance_predicted);

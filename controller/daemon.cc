@@ -102,7 +102,7 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
                        });
                      },
                  .end = std::move(on_end)}),
-      control(strand, conductor) {}
+      control(strand, conductor, settings.coordinator.defaults.policy) {}
 
 absl::Status Daemon::State::Listen() {
   EVENKEEL_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials, CredentialsOf(settings));

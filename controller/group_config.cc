@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
-#include "algos/policies/registry.h"
+#include "controller/planning_config.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/config.pb.h"
 
@@ -67,12 +67,7 @@ absl::Status ReadCount(const FieldRange& range, bool has, uint64_t value, int* t
 absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSettings* settings) {
   GroupSettings& s = *settings;
   const auto field = [&](absl::string_view name) { return absl::StrCat(path, ".", name); };
-  if (c.has_policy()) {
-    if (absl::Status status = algos::FindPolicy(c.policy()).status(); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(field("policy"), ": ", status.message()));
-    }
-    s.policy = c.policy();
-  }
+  EVENKEEL_RETURN_IF_ERROR(ReadPlanning(path, c, &s.policy, &s.planning));
   if (c.has_shares_enabled()) s.shares_enabled = c.shares_enabled();
   if (c.has_placement_enabled()) s.placement_enabled = c.placement_enabled();
 
@@ -140,6 +135,7 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSe
 
 void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
   c->set_policy(s.policy);
+  WritePlanning(s.planning, c);
   c->set_shares_enabled(s.shares_enabled);
   c->set_shares_interval_ms(Ms(s.shares_interval));
   c->set_shares_min_gain(s.shares_min_gain);

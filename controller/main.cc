@@ -6,13 +6,18 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 
@@ -24,6 +29,12 @@ ABSL_FLAG(std::string, config, "", "configuration file, protobuf text or JSON; s
 ABSL_FLAG(std::string, listen, "", "HOST:PORT to serve on, instead of the configuration's; port 0: any free one");
 ABSL_FLAG(std::string, store, "", "file of the SQLite store, instead of the configuration's");
 ABSL_FLAG(std::string, log_level, "", "trace, debug, info, warning, error or off, instead of the configuration's");
+ABSL_FLAG(std::string, policy, "",
+          "policy of groups that name none themselves, instead of the configuration's `defaults`; 'keelctl policies' "
+          "lists them");
+ABSL_FLAG(
+    std::optional<uint32_t>, episode_steps, std::nullopt,
+    "engine steps of an episode, in whole windows, instead of the configuration's `defaults`; 0: each window is one");
 ABSL_FLAG(std::string, port_file, "", "write the HOST:PORT that is served into this file once it is");
 ABSL_FLAG(bool, check_config, false, "check the configuration, print what would be in force, and end");
 
@@ -33,7 +44,7 @@ constexpr int kExitConfig = 2;
 constexpr int kExitCannotGoOn = 3;
 
 constexpr char kUsage[] =
-    "evenkeel-controller [--config=FILE] [--listen=HOST:PORT] [--store=FILE]\n\n"
+    "evenkeel-controller [--config=FILE] [--listen=HOST:PORT] [--store=FILE] [--policy=NAME] [--episode-steps=N]\n\n"
     "Keeps the ranks of Mixture-of-Experts expert-parallel groups evenly loaded. Agents attach to it and are told\n"
     "everything else; operators ask it through keelctl. It ends on SIGTERM or SIGINT; engines go on without it.\n"
     "Exit status: 0 ended by signal, 1 cannot start, 2 the configuration is wrong, 3 cannot go on (another\n"
@@ -54,6 +65,17 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
   return absl::OkStatus();
 }
 
+// Flags may be written with dashes: --episode-steps is --episode_steps.
+std::vector<std::string> WithUnderscores(int argc, char** argv) {
+  std::vector<std::string> arguments(argv, argv + argc);
+  for (std::string& argument : arguments) {
+    if (!absl::StartsWith(argument, "--")) continue;
+    const size_t end = std::min(argument.find('='), argument.size());
+    std::replace(argument.begin() + 2, argument.begin() + static_cast<ptrdiff_t>(end), '-', '_');
+  }
+  return arguments;
+}
+
 int Fail(int code, const absl::Status& status) {
   fprintf(stderr, "evenkeel-controller: %s\n", std::string(status.message()).c_str());
   return code;
@@ -70,14 +92,19 @@ struct Ending {
 int main(int argc, char** argv) {
   using namespace evenkeel;  // NOLINT
   absl::SetProgramUsageMessage(kUsage);
-  if (const auto rest = absl::ParseCommandLine(argc, argv); rest.size() > 1) {
+  std::vector<std::string> arguments = WithUnderscores(argc, argv);
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  if (const auto rest = absl::ParseCommandLine(argc, pointers.data()); rest.size() > 1) {
     return Fail(kExitConfig, absl::InvalidArgumentError(absl::StrCat("unexpected argument '", rest[1], "'")));
   }
   const absl::StatusOr<controller::ControllerSettings> settings =
       controller::LoadSettings({.config_path = absl::GetFlag(FLAGS_config),
                                 .listen = absl::GetFlag(FLAGS_listen),
                                 .store = absl::GetFlag(FLAGS_store),
-                                .log_level = absl::GetFlag(FLAGS_log_level)});
+                                .log_level = absl::GetFlag(FLAGS_log_level),
+                                .policy = absl::GetFlag(FLAGS_policy),
+                                .episode_steps = absl::GetFlag(FLAGS_episode_steps)});
   if (!settings.ok()) return Fail(kExitConfig, settings.status());
   if (absl::GetFlag(FLAGS_check_config)) {
     printf("%s\n", controller::EffectiveConfig(*settings).c_str());

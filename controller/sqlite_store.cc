@@ -153,7 +153,7 @@ absl::Status SqliteStore::SaveTerm(uint32_t term) {
 
 absl::Status SqliteStore::SaveOperation(const OperationProgress& operation) {
   v1::Operation message;
-  ToProto(operation, &message);
+  ToProto(operation, IsFinal(operation.state) ? Decisions::kIncluded : Decisions::kLeftOut, &message);
   const std::string bytes = message.SerializeAsString();
   {
     Statement statement(db_, "INSERT OR REPLACE INTO operations VALUES(?, ?, ?)");

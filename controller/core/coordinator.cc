@@ -9,10 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "algos/base/status_macros.h"
 #include "controller/core/admission.h"
 #include "controller/core/group.h"
 #include "controller/core/group_report.h"
 #include "controller/core/operations.h"
+#include "controller/core/planning_settings.h"
 
 namespace evenkeel::controller {
 
@@ -146,6 +148,7 @@ void Coordinator::State::AddGroup(const GroupInfo& info, absl::Time now) {
 }
 
 absl::Status Coordinator::State::TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects) {
+  EVENKEEL_RETURN_IF_ERROR(CheckFits(SettingsOf(attach.group.name).planning, attach.group));
   if (!groups.contains(attach.group.name)) {
     if (groups.size() >= static_cast<size_t>(settings.num_groups_max)) {
       return absl::ResourceExhaustedError(

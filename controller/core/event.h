@@ -22,6 +22,8 @@
 #include "algos/policy.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
+#include "controller/core/decision.h"
+#include "controller/core/planning_settings.h"
 
 namespace evenkeel::controller {
 
@@ -61,6 +63,8 @@ struct OperationProgress {
   uint64_t bytes_done = 0;
   double imbalance_before = 0;     // mean over its layers, predicted on the load it was planned on
   double imbalance_predicted = 0;  // the same after it
+  LayerDecisions decisions = {};   // of each of its layers, once planned; null: not yet, or kept no longer
+  std::string phase = {};          // "prefill" or "decode" where that phase's policy planned, on its tokens alone
 
   friend bool operator==(const OperationProgress&, const OperationProgress&) = default;
 };
@@ -77,9 +81,10 @@ struct AgentDetached {
 struct RearrangeRequested {
   std::string operation_id;  // idempotent: a known one changes nothing
   std::string group;
-  std::string policy;           // empty: the configured one
-  std::vector<LayerId> layers;  // empty: all
-  bool dry_run = false;         // plan, price and report; change nothing
+  std::string policy;                 // empty: the configured one
+  std::vector<LayerId> layers;        // empty: all
+  bool dry_run = false;               // plan, price and report; change nothing
+  PolicyOptions policy_options = {};  // over the configured ones where the policy is the same
 };
 struct PlanComputed {
   uint64_t plan_id = 0;
@@ -163,6 +168,7 @@ struct GroupSettings {
   double placement_min_gain = 0.02;                      // per layer, predicted imbalance with shares solved
   absl::Duration placement_horizon = absl::Minutes(10);  // over which a gain must pay for its bytes
   uint64_t link_bytes_per_second = uint64_t{10} << 30;   // price of a move
+  PlanningSettings planning;
   // Rollouts.
   int concurrent_layers_max = 4;
   int moves_per_rank_max = 2;     // into one rank at a time, over all layers

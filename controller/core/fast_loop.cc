@@ -61,4 +61,12 @@ FastLoop::Choice FastLoop::Choose(const algos::Placement& live, const algos::Lay
   return choice;
 }
 
+FastLoop::Choice FastLoop::Take(const algos::Placement& live, std::span<const double> shares,
+                                std::span<const uint64_t> tokens) const {
+  Choice choice;
+  choice.map = algos::SharedMap(live, shape_.num_experts, shares);
+  if (HasEnough(tokens)) choice.imbalance = Predict(choice.map, tokens);
+  return choice;
+}
+
 }  // namespace evenkeel::controller

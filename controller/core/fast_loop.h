@@ -29,6 +29,9 @@ class FastLoop {
   // `previous` (null: even), slots that it does not name getting an even part.
   Choice Choose(const algos::Placement& live, const algos::LayerMap* previous, std::span<const uint64_t> tokens);
 
+  // The map of `live` with `shares`, one for each of its replicas.
+  Choice Take(const algos::Placement& live, std::span<const double> shares, std::span<const uint64_t> tokens) const;
+
   bool HasEnough(std::span<const uint64_t> tokens) const;
   double Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const;
 

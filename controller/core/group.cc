@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
 #include "controller/core/admission.h"
+#include "controller/core/layer_choice.h"
 #include "controller/core/slow_loop.h"
 
 namespace evenkeel::controller {
@@ -22,6 +24,21 @@ std::vector<RankId> AttachedRanks(const Membership& members) {
     if (record.attached()) ranks.push_back(record.member.rank);
   }
   return ranks;
+}
+
+// Of a layer whose live slots changed. A plan's own shares hold once the layer is where the plan wants it.
+FastLoop::Choice FirstShares(GroupState& group, LayerId layer, const algos::LayerMap* before,
+                             std::span<const uint64_t> tokens) {
+  const algos::Placement live = group.slots.Live(layer);
+  const auto planned = group.planned_shares.find(layer);
+  if (planned == group.planned_shares.end() ||
+      HoldingsOf(planned->second.target, group.info.shape) != HoldingsOf(live, group.info.shape)) {
+    return group.fast_loop.Choose(live, before, tokens);
+  }
+  // Equal holdings: both list an expert's replicas on the same ranks in the same order.
+  FastLoop::Choice choice = group.fast_loop.Take(live, planned->second.shares, tokens);
+  group.planned_shares.erase(planned);
+  return choice;
 }
 
 }  // namespace
@@ -265,7 +282,9 @@ void Group::Advance(absl::Time now, Effects& effects) {
   GroupState& group = *state_;
   needs_advance_ = false;
   group.loads.SetExpected(AttachedRanks(group.members));
-  windows_closed_ |= group.loads.Advance(now, group.predicted) > 0;
+  const int num_closed = group.loads.Advance(now, group.predicted);
+  group.num_windows_closed += num_closed;
+  windows_closed_ |= num_closed > 0;
   if (FormGroup(group, effects)) AfterForming(now);
   if (group.formed) {
     const Planning planning{group, operations_, next_plan_id_};
@@ -326,7 +345,7 @@ void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
     const algos::Load load = group.loads.Sum(settings_.num_windows_for_shares);
     for (LayerId layer : changed) {
       const algos::LayerMap* before = group.publisher.published() ? &group.publisher.map(layer) : nullptr;
-      FastLoop::Choice choice = group.fast_loop.Choose(group.slots.Live(layer), before, load.layer(layer));
+      FastLoop::Choice choice = FirstShares(group, layer, before, load.layer(layer));
       if (choice.imbalance > 0) group.predicted[layer.idx()] = choice.imbalance;
       improved.emplace_back(layer, std::move(choice.map));
     }

@@ -19,9 +19,12 @@
 #include "absl/container/btree_set.h"
 #include "absl/time/time.h"
 
+#include "algos/layer_map.h"
+#include "algos/placement.h"
 #include "algos/problem.h"
 #include "controller/core/event.h"
 #include "controller/core/fast_loop.h"
+#include "controller/core/layer_choice.h"
 #include "controller/core/load_book.h"
 #include "controller/core/membership.h"
 #include "controller/core/move_orders.h"
@@ -36,9 +39,12 @@ namespace evenkeel::controller {
 struct PendingPlan {
   std::string operation_id;
   std::string policy;
+  std::string phase;  // "prefill" or "decode" where it plans on that phase's tokens alone
   Cause cause = Cause::kSlowLoop;
   bool dry_run = false;
   std::shared_ptr<const algos::Problem> problem;
+  absl::Duration span;                 // that the problem's episodes cover
+  std::vector<LayerDecision> skipped;  // layers that the problem leaves out
 };
 
 // The operation whose layers are on their way.
@@ -48,6 +54,12 @@ struct RunningOperation {
   int num_layers_left = 0;
   int num_layers_failed = 0;
   std::string failure;  // of the first layer that failed
+};
+
+// What a plan wants of a layer that is on its way there.
+struct PlannedShares {
+  algos::Placement target;
+  algos::Shares shares;
 };
 
 struct GroupState {
@@ -64,7 +76,8 @@ struct GroupState {
         rollouts({info, settings, members, slots, orders}),
         fast_loop(info.shape),
         loads(info, settings, now),
-        predicted(static_cast<size_t>(info.num_layers), 0.0) {}
+        predicted(static_cast<size_t>(info.num_layers), 0.0),
+        memories(static_cast<size_t>(info.num_layers)) {}
   GroupState(const GroupState&) = delete;
   GroupState& operator=(const GroupState&) = delete;
 
@@ -79,9 +92,12 @@ struct GroupState {
   Rollouts rollouts;
   FastLoop fast_loop;
   LoadBook loads;
-  std::vector<double> predicted;  // [num_layers] of the shares in force, when they were chosen; 0: unknown
-  uint64_t highest_view = 0;      // heard or published
-  uint64_t num_operations = 0;    // begun by the group itself
+  std::vector<double> predicted;      // [num_layers] of the shares in force, when they were chosen; 0: unknown
+  std::vector<LayerMemory> memories;  // [num_layers]
+  absl::btree_map<LayerId, PlannedShares> planned_shares;  // until the layer is there
+  int64_t num_windows_closed = 0;
+  uint64_t highest_view = 0;    // heard or published
+  uint64_t num_operations = 0;  // begun by the group itself
   absl::Time next_shares = absl::InfinitePast();
   absl::Time next_placement = absl::InfiniteFuture();
   Cause next_cause = Cause::kSlowLoop;  // of the next plan

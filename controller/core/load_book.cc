@@ -25,6 +25,13 @@ uint64_t SumOf(std::span<const uint64_t> values) {
   return sum;
 }
 
+void AddTo(algos::Load& sum, const algos::Load& load) {
+  for (size_t i = 0; i < sum.tokens.size(); ++i) {
+    const uint64_t left = UINT64_MAX - sum.tokens[i];
+    sum.tokens[i] += std::min(load.tokens[i], left);
+  }
+}
+
 }  // namespace
 
 double MeanOfKnown(std::span<const double> values) {
@@ -105,6 +112,8 @@ int LoadBook::Advance(absl::Time now, std::span<const double> predicted) {
     WindowStats stats;
     stats.begin = span.from;
     stats.tokens = span.num_tokens;
+    stats.prefill_tokens = span.num_prefill_tokens;
+    stats.decode_tokens = span.num_decode_tokens;
     if (span.num_tokens > 0) {
       const Balance balance = BalanceOf(windows_.Episode(age), windows_.SlotTokens(age));
       stats.imbalance_realised = MeanOfKnown(balance.realised);
@@ -117,10 +126,42 @@ int LoadBook::Advance(absl::Time now, std::span<const double> predicted) {
   return closed;
 }
 
-std::vector<algos::Load> LoadBook::Episodes(int count) const {
-  std::vector<algos::Load> episodes = windows_.Episodes(count);
-  std::erase_if(episodes, [](const algos::Load& load) { return SumOf(load.tokens) == 0; });
-  return episodes;
+LoadBook::History LoadBook::HistoryOf(int num_windows, int steps, algos::LoadPhase phase) const {
+  History history;
+  algos::Load episode;
+  int num_in_episode = 0;
+  uint64_t steps_in_episode = 0;
+  uint64_t next_first = UINT64_MAX;  // of the next newer window: steps that two windows share count once
+  const auto end_episode = [&] {
+    history.episodes.push_back(std::move(episode));
+    history.num_windows += std::exchange(num_in_episode, 0);
+    steps_in_episode = 0;
+  };
+  for (int age = 0; age < std::min(num_windows, windows_.num_closed()); ++age) {
+    const algos::WindowSpan span = windows_.SpanOf(age);
+    if (span.NumTokens(phase) == 0) continue;
+    const uint64_t last = next_first > span.first_step ? std::min(span.last_step, next_first - 1) : span.last_step;
+    steps_in_episode += last >= span.first_step ? last - span.first_step + 1 : 0;
+    next_first = span.first_step;
+    if (num_in_episode++ == 0) {
+      episode = windows_.Episode(age, phase);
+    } else {
+      AddTo(episode, windows_.Episode(age, phase));
+    }
+    if (steps == 0 || steps_in_episode >= static_cast<uint64_t>(steps)) end_episode();
+  }
+  if (num_in_episode > 0 && history.episodes.empty()) end_episode();
+  std::ranges::reverse(history.episodes);
+  return history;
+}
+
+void LoadBook::AddPhase(algos::LoadPhase phase, int count, std::vector<uint64_t> LayerStats::*tokens,
+                        GroupStats& stats) const {
+  const algos::Load load = windows_.Sum(count, phase);
+  for (LayerStats& layer : stats.layers) {
+    const auto of_layer = load.layer(layer.layer);
+    (layer.*tokens).assign(of_layer.begin(), of_layer.end());
+  }
 }
 
 GroupStats LoadBook::Stats(const StatsQuery& query, std::span<const double> predicted, absl::Time now) const {
@@ -155,6 +196,8 @@ GroupStats LoadBook::Stats(const StatsQuery& query, std::span<const double> pred
   std::vector<double> realised, initial, foretold;
   for (const WindowStats& window : stats.windows) {
     stats.tokens += window.tokens;
+    stats.prefill_tokens += window.prefill_tokens;
+    stats.decode_tokens += window.decode_tokens;
     realised.push_back(window.imbalance_realised);
     initial.push_back(window.imbalance_initial);
     foretold.push_back(window.imbalance_predicted);
@@ -162,6 +205,9 @@ GroupStats LoadBook::Stats(const StatsQuery& query, std::span<const double> pred
   stats.imbalance_realised = MeanOfKnown(realised);
   stats.imbalance_initial = MeanOfKnown(initial);
   stats.imbalance_predicted = MeanOfKnown(foretold);
+  if (stats.prefill_tokens > 0)
+    AddPhase(algos::LoadPhase::kPrefill, count, &LayerStats::prefill_tokens_of_expert, stats);
+  if (stats.decode_tokens > 0) AddPhase(algos::LoadPhase::kDecode, count, &LayerStats::decode_tokens_of_expert, stats);
   return stats;
 }
 

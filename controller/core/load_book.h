@@ -45,8 +45,14 @@ class LoadBook {
   int Advance(absl::Time now, std::span<const double> predicted);
   absl::Time NextEdge() const { return windows_.NextEdge(); }
 
-  // The last `count` windows in which anything was counted at all, oldest first.
-  std::vector<algos::Load> Episodes(int count) const;
+  // What placements are planned on: the windows among the last `num_windows` in which anything of `phase` was counted.
+  // `steps` 0: each is an episode. Else an episode is the fewest whole windows, counted back from the newest, that
+  // hold so many engine steps; what is left at the beginning is one only where there is no other.
+  struct History {
+    std::vector<algos::Load> episodes;  // oldest first
+    int num_windows = 0;                // that they cover
+  };
+  History HistoryOf(int num_windows, int steps, algos::LoadPhase phase = algos::LoadPhase::kAll) const;
   algos::Load Sum(int count) const { return windows_.Sum(count); }
 
   GroupStats Stats(const StatsQuery& query, std::span<const double> predicted, absl::Time now) const;
@@ -61,6 +67,8 @@ class LoadBook {
   uint64_t num_reports() const { return num_reports_; }
 
  private:
+  // Fills `tokens` of each of `stats`' layers with those of the last `count` windows.
+  void AddPhase(algos::LoadPhase phase, int count, std::vector<uint64_t> LayerStats::*tokens, GroupStats& stats) const;
   Balance BalanceOf(const algos::Load& load, std::span<const uint64_t> slot_tokens) const;
   std::span<const uint64_t> LayerOf(std::span<const uint64_t> slot_tokens, int layer) const;
 

@@ -23,6 +23,7 @@ void Operations::Begin(OperationProgress operation, absl::Time now, Effects& eff
   operation.started = operation.changed = now;
   effects.push_back(PersistOperation{operation});
   Restore(std::move(operation));
+  TrimDecisions();
 }
 
 void Operations::Update(std::string_view id, absl::Time now, const std::function<void(OperationProgress&)>& change,
@@ -60,6 +61,16 @@ std::vector<OperationProgress> Operations::List(std::string_view group) const {
     if (group.empty() || operation->second.group == group) list.push_back(operation->second);
   }
   return list;
+}
+
+void Operations::TrimDecisions() {
+  size_t kept = 0;
+  for (auto operation = by_age_.rbegin(); operation != by_age_.rend(); ++operation) {
+    LayerDecisions& decisions = operation->second.decisions;
+    if (decisions == nullptr) continue;
+    kept += decisions->size();
+    if (kept > kDecisionsMax) decisions = nullptr;
+  }
 }
 
 void Operations::Trim() {

@@ -3,7 +3,8 @@
 // Operations: the record of everything the controller did or decided not to do.
 //
 // Threads:   none. Owned by Coordinator, shared by its groups.
-// Limits:    `num_kept`; the oldest finished ones go first, running ones never.
+// Limits:    `num_kept`; the oldest finished ones go first, running ones never. Of these, the decisions about
+//            kDecisionsMax layers; those of the oldest operations go first.
 // Order:     listings are newest first.
 #pragma once
 
@@ -23,6 +24,8 @@ bool IsFinished(OperationState state);
 
 class Operations {
  public:
+  static constexpr size_t kDecisionsMax = 65536;
+
   explicit Operations(int num_kept) : num_kept_(num_kept) {}
 
   // Takes over what an earlier controller stored. Emits nothing.
@@ -43,6 +46,7 @@ class Operations {
 
  private:
   void Trim();
+  void TrimDecisions();
 
   const int num_kept_;
   uint64_t num_begun_ = 0;

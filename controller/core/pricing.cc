@@ -2,6 +2,7 @@
 #include "controller/core/pricing.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -37,69 +38,102 @@ int MostReceived(const algos::Shape& shape, const algos::Placement& current, con
   return most;
 }
 
-double TokensPerSecond(std::span<const uint64_t> tokens, size_t num_episodes, absl::Duration window) {
+double TokensPerSecond(std::span<const uint64_t> tokens, absl::Duration span) {
   double sum = 0;
   for (uint64_t count : tokens) sum += static_cast<double>(count);
-  return sum / (static_cast<double>(num_episodes) * absl::ToDoubleSeconds(window));
+  return sum / absl::ToDoubleSeconds(span);
+}
+
+void Judge(const algos::LayerOutlook& outlook, const algos::TriggerOptions& options, LayerDecision& decision) {
+  const algos::LayerDecision judged = algos::DecideLayer(outlook, options);
+  decision.act = judged.act;
+  decision.reason = judged.reason;
+  decision.gain_tokens = judged.gain_tokens;
+  decision.price_tokens = judged.price_tokens;
+  const double fall = outlook.imbalance_now - outlook.imbalance_planned;
+  decision.why = judged.act                 ? DecisionReason::kActs
+                 : outlook.num_moves == 0   ? DecisionReason::kStays
+                 : fall >= options.min_gain ? DecisionReason::kDoesNotPay
+                                            : DecisionReason::kSmallGain;
 }
 
 }  // namespace
 
-std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vector<algos::LayerPlan>& planned,
-                                  const GroupInfo& info, const GroupSettings& settings, const SlotTable& slots,
-                                  FastLoop& fast_loop, PriceRules rules) {
+std::vector<algos::Placement> TargetsOf(const algos::Problem& problem, const std::vector<algos::LayerPlan>& planned,
+                                        const SlotTable& slots) {
+  std::vector<algos::Placement> targets;
+  for (LayerId layer : algos::PlannedLayers(problem)) {
+    targets.push_back(WithoutCondemned(planned[layer.idx()].placement, layer, slots));
+  }
+  return targets;
+}
+
+std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const algos::Placement> targets,
+                                 const GroupInfo& info, const GroupSettings& settings, const SlotTable& slots,
+                                 FastLoop& fast_loop, PriceRules rules) {
   const algos::TriggerOptions options{.min_gain = settings.placement_min_gain,
                                       .horizon = settings.placement_horizon,
                                       .link_bytes_per_second = settings.link_bytes_per_second};
   const algos::Load load = algos::TotalLoad(problem);
-  std::vector<LayerVerdict> verdicts;
-  for (LayerId layer : algos::PlannedLayers(problem)) {
-    LayerVerdict verdict;
-    verdict.layer = layer;
-    verdict.target = WithoutCondemned(planned[layer.idx()].placement, layer, slots);
+  const std::vector<LayerId> layers = algos::PlannedLayers(problem);
+  std::vector<PricedLayer> priced;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerId layer = layers[i];
+    const algos::Placement& target = targets[i];
     const algos::Placement& current = problem.current[layer.idx()];
     const auto tokens = load.layer(layer);
-    verdict.num_moves = algos::CountMoves(problem.shape, current, verdict.target);
-    verdict.imbalance_before = fast_loop.Choose(current, nullptr, tokens).imbalance;
-    verdict.imbalance_after = fast_loop.Choose(verdict.target, nullptr, tokens).imbalance;
-    const int received = MostReceived(problem.shape, current, verdict.target);
-    if (const absl::Status conflict = CheckConflicts(verdict.target, layer, slots); !conflict.ok()) {
-      verdict.reason = std::string(conflict.message());
+    LayerDecision decision;
+    decision.layer = layer;
+    decision.num_moves = algos::CountMoves(problem.shape, current, target);
+    decision.imbalance_before = fast_loop.Choose(current, nullptr, tokens).imbalance;
+    decision.imbalance_after = fast_loop.Choose(target, nullptr, tokens).imbalance;
+    if (const absl::Status conflict = CheckConflicts(target, layer, slots); !conflict.ok()) {
+      decision.why = DecisionReason::kConflict;
+      decision.reason = std::string(conflict.message());
     } else if (rules.force) {
-      verdict.act = verdict.num_moves > 0;
-      verdict.reason = verdict.act ? "asked for" : absl::StrCat("layer ", layer.value(), ": placed so already");
+      decision.act = decision.num_moves > 0;
+      decision.why = decision.act ? DecisionReason::kActs : DecisionReason::kStays;
+      decision.reason = decision.act ? "asked for" : absl::StrCat("layer ", layer.value(), ": placed so already");
     } else if (!fast_loop.HasEnough(tokens)) {
-      verdict.reason = absl::StrCat("layer ", layer.value(), ": too little load to judge by");
+      decision.why = DecisionReason::kTooLittleLoad;
+      decision.reason = absl::StrCat("layer ", layer.value(), ": too little load to judge by");
     } else {
-      const algos::LayerDecision decision =
-          algos::DecideLayer({.layer = layer,
-                              .imbalance_now = verdict.imbalance_before,
-                              .imbalance_planned = verdict.imbalance_after,
-                              .tokens_per_second = TokensPerSecond(tokens, problem.episodes.size(), settings.window),
-                              .num_ranks = problem.shape.num_ranks,
-                              .num_moves = verdict.num_moves,
-                              .link_bytes = static_cast<uint64_t>(received) * info.expert_bytes},
-                             options);
-      verdict.act = decision.act && verdict.num_moves > 0;
-      verdict.reason = decision.reason;
+      const int received = MostReceived(problem.shape, current, target);
+      Judge({.layer = layer,
+             .imbalance_now = decision.imbalance_before,
+             .imbalance_planned = decision.imbalance_after,
+             .tokens_per_second = TokensPerSecond(tokens, rules.span),
+             .num_ranks = problem.shape.num_ranks,
+             .num_moves = decision.num_moves,
+             .link_bytes = static_cast<uint64_t>(received) * info.expert_bytes},
+            options, decision);
     }
-    verdicts.push_back(std::move(verdict));
+    const uint64_t bytes = static_cast<uint64_t>(decision.num_moves) * info.expert_bytes;
+    priced.push_back({std::move(decision), bytes});
   }
-  return verdicts;
+  return priced;
 }
 
-std::string Summarise(const std::vector<LayerVerdict>& verdicts) {
+std::string Summarise(std::span<const LayerDecision> decisions) {
   long acting = 0, moves = 0;
+  long skipped[kNumDecisionReasons] = {};
   std::string against;
-  for (const LayerVerdict& verdict : verdicts) {
-    if (verdict.act) {
+  for (const LayerDecision& decision : decisions) {
+    if (decision.act) {
       ++acting;
-      moves += verdict.num_moves;
-    } else if (against.empty()) {
-      against = verdict.reason;
+      moves += decision.num_moves;
+      continue;
     }
+    ++skipped[static_cast<size_t>(decision.why)];
+    if (against.empty()) against = decision.reason;
   }
-  std::string text = absl::StrCat(acting, " of ", verdicts.size(), " layers, ", moves, " moves");
+  std::string text = absl::StrCat(acting, " of ", decisions.size(), " layers, ", moves, " moves");
+  const char* separator = "; ";
+  for (int reason = 1; reason < kNumDecisionReasons; ++reason) {
+    if (skipped[reason] == 0) continue;
+    absl::StrAppend(&text, std::exchange(separator, ", "), skipped[reason], " ",
+                    NameOf(static_cast<DecisionReason>(reason)));
+  }
   if (!against.empty()) absl::StrAppend(&text, "; ", against);
   return text;
 }

@@ -5,39 +5,37 @@
 // Threads:   none; pure functions.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "algos/base/ids.h"
 #include "algos/placement.h"
 #include "algos/policy.h"
 #include "algos/problem.h"
+#include "controller/core/decision.h"
 #include "controller/core/event.h"
 #include "controller/core/fast_loop.h"
+#include "controller/core/layer_choice.h"
 #include "controller/core/slot_table.h"
 
 namespace evenkeel::controller {
 
-struct LayerVerdict {
-  LayerId layer;
-  bool act = false;
-  algos::Placement target;
-  double imbalance_before = 0;  // predicted on the plan's load, shares solved; 0 where there was too little
-  double imbalance_after = 0;
-  int num_moves = 0;
-  std::string reason;  // why, or why not
-};
-
 struct PriceRules {
-  bool force = false;  // an operator asked: act wherever anything moves
+  bool force = false;   // an operator asked: act wherever anything moves
+  absl::Duration span;  // that the problem's episodes cover
 };
 
-// One verdict for each layer that was planned, ascending. Requires: one valid plan for each layer.
-std::vector<LayerVerdict> PriceOf(const algos::Problem& problem, const std::vector<algos::LayerPlan>& planned,
-                                  const GroupInfo& info, const GroupSettings& settings, const SlotTable& slots,
-                                  FastLoop& fast_loop, PriceRules rules);
+// The placement that `planned` asks of `layer`, without what condemned slots would hold.
+std::vector<algos::Placement> TargetsOf(const algos::Problem& problem, const std::vector<algos::LayerPlan>& planned,
+                                        const SlotTable& slots);
 
-// "3 of 8 layers, 12 moves" and the first reason against, for people.
-std::string Summarise(const std::vector<LayerVerdict>& verdicts);
+// One for each layer that was planned, ascending. Requires: `targets` of the same layers in the same order.
+std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const algos::Placement> targets,
+                                 const GroupInfo& info, const GroupSettings& settings, const SlotTable& slots,
+                                 FastLoop& fast_loop, PriceRules rules);
+
+// "3 of 8 layers, 12 moves; 4 steady, 1 resting; " and the first reason against, for people.
+std::string Summarise(std::span<const LayerDecision> decisions);
 
 }  // namespace evenkeel::controller

@@ -2,6 +2,8 @@
 #include "controller/core/slow_loop.h"
 
 #include <algorithm>
+#include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +12,8 @@
 
 #include "algos/policies/registry.h"
 #include "algos/problem.h"
+#include "controller/core/layer_choice.h"
+#include "controller/core/plan_scope.h"
 #include "controller/core/pricing.h"
 
 namespace evenkeel::controller {
@@ -22,6 +26,7 @@ OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   operation.group = group.info.name;
   operation.cause = plan.cause;
   operation.policy = plan.policy;
+  operation.phase = plan.phase;
   operation.dry_run = plan.dry_run;
   return operation;
 }
@@ -36,12 +41,6 @@ std::string OwnId(Planning planning) {
   return id;
 }
 
-algos::Load UniformLoad(const GroupInfo& info) {
-  algos::Load load{.num_layers = info.num_layers, .num_experts = info.shape.num_experts};
-  load.tokens.assign(static_cast<size_t>(info.num_layers) * static_cast<size_t>(info.shape.num_experts), 1);
-  return load;
-}
-
 bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
   for (int l = 0; l < group.info.num_layers; ++l) {
     if (group.fast_loop.HasEnough(load.layer(LayerId(l)))) return true;
@@ -49,22 +48,15 @@ bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
   return false;
 }
 
-// Begins the operation and has its plan computed.
-void RequestPlan(Planning planning, PendingPlan plan, std::vector<LayerId> layers, absl::Time now, Effects& effects) {
-  GroupState& group = planning.group;
-  auto problem = std::make_shared<algos::Problem>();
-  problem->shape = group.info.shape;
-  problem->num_layers = group.info.num_layers;
-  problem->num_nodes = group.info.num_nodes;
-  problem->episodes = group.loads.Episodes(group.settings.num_windows_for_placement);
-  if (problem->episodes.empty()) problem->episodes.push_back(UniformLoad(group.info));
-  for (int l = 0; l < group.info.num_layers; ++l) problem->current.push_back(group.slots.Live(LayerId(l)));
-  problem->layers = std::move(layers);
-  plan.problem = std::move(problem);
-  planning.operations.Begin(Describe(group, plan), now, effects);
+void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, Effects& effects) {
+  plan.problem = std::make_shared<const algos::Problem>(std::move(scope.problem));
+  plan.span = scope.span;
+  plan.skipped = std::move(scope.skipped);
   const uint64_t plan_id = planning.next_plan_id++;
-  effects.push_back(ComputePlan{plan_id, plan.policy, plan.problem});
-  group.plans.emplace(plan_id, std::move(plan));
+  ComputePlan compute{plan_id, plan.policy, plan.problem, {}};
+  compute.config.options = std::move(scope.options);
+  effects.push_back(std::move(compute));
+  planning.group.plans.emplace(plan_id, std::move(plan));
 }
 
 void Begin(Planning planning, OperationProgress operation, OperationState state, std::string detail, absl::Time now,
@@ -95,6 +87,7 @@ void Supersede(Planning planning, const std::string& by, absl::Time now, Effects
   });
   if (!group.running.has_value()) return;
   for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.Stop(LayerId(l));
+  group.planned_shares.clear();
   planning.operations.Close(group.running->id, OperationState::kSuperseded, detail, now, effects);
   group.running.reset();
 }
@@ -136,18 +129,94 @@ absl::Status CheckPlan(const GroupState& group, const algos::Problem& problem, c
   return absl::OkStatus();
 }
 
-void Describe(const std::vector<LayerVerdict>& verdicts, OperationProgress& operation) {
+void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation) {
   std::vector<double> before, after;
-  for (const LayerVerdict& verdict : verdicts) {
-    before.push_back(verdict.imbalance_before);
-    after.push_back(verdict.act ? verdict.imbalance_after : verdict.imbalance_before);
-    if (!verdict.act) continue;
+  for (const LayerDecision& decision : decisions) {
+    before.push_back(decision.imbalance_before);
+    after.push_back(decision.act ? decision.imbalance_after : decision.imbalance_before);
+    if (!decision.act) continue;
     ++operation.num_layers;
-    operation.num_moves += verdict.num_moves;
+    operation.num_moves += decision.num_moves;
   }
   operation.imbalance_before = MeanOfKnown(before);
   operation.imbalance_predicted = MeanOfKnown(after);
-  operation.detail = Summarise(verdicts);
+  operation.detail = Summarise(decisions);
+  operation.decisions = std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
+}
+
+void Count(std::span<const LayerDecision> decisions, GroupTotals& totals) {
+  for (const LayerDecision& decision : decisions) {
+    switch (decision.why) {
+      case DecisionReason::kActs:
+        break;
+      case DecisionReason::kBalanced:
+        ++totals.layers_balanced;
+        break;
+      case DecisionReason::kSteady:
+        ++totals.layers_steady;
+        break;
+      case DecisionReason::kResting:
+        ++totals.layers_resting;
+        break;
+      case DecisionReason::kNoMovesLeft:
+      case DecisionReason::kBehind:
+        ++totals.layers_over_budget;
+        break;
+      case DecisionReason::kTooLittleLoad:
+      case DecisionReason::kStays:
+      case DecisionReason::kSmallGain:
+      case DecisionReason::kDoesNotPay:
+      case DecisionReason::kConflict:
+        ++totals.layers_without_gain;
+        break;
+    }
+  }
+}
+
+// What becomes of each layer that was planned.
+std::vector<PricedLayer> Decide(GroupState& group, const PendingPlan& plan, std::span<const algos::Placement> targets) {
+  const bool asked = plan.cause == Cause::kOperator;
+  std::vector<PricedLayer> priced = PriceOf(*plan.problem, targets, group.info, group.settings, group.slots,
+                                            group.fast_loop, {.force = asked, .span = plan.span});
+  if (!asked) KeepWithinBudgets(priced, group.memories, group.settings.planning, group.num_windows_closed);
+  return priced;
+}
+
+void RememberAll(GroupState& group, const algos::Problem& problem, std::span<const PricedLayer> priced,
+                 std::span<const algos::Placement> targets) {
+  const algos::Load load = algos::TotalLoad(problem);
+  for (size_t i = 0; i < priced.size(); ++i) {
+    const LayerDecision& decision = priced[i].decision;
+    const algos::Placement& holds = decision.act ? targets[i] : problem.current[decision.layer.idx()];
+    Remember(decision, load.layer(decision.layer), HoldingsOf(holds, problem.shape), group.settings.planning,
+             group.num_windows_closed, group.memories[decision.layer.idx()]);
+  }
+}
+
+void StartRollouts(GroupState& group, const PendingPlan& plan, std::span<const PricedLayer> priced,
+                   std::vector<algos::Placement> targets, std::vector<algos::LayerPlan> planned, absl::Time now) {
+  RunningOperation running;
+  running.id = plan.operation_id;
+  running.cause = plan.cause;
+  for (size_t i = 0; i < priced.size(); ++i) {
+    if (!priced[i].decision.act) continue;
+    const LayerId layer = priced[i].decision.layer;
+    algos::LayerPlan& wanted = planned[layer.idx()];
+    group.planned_shares.erase(layer);
+    if (!wanted.shares.empty() && wanted.placement == targets[i]) {
+      group.planned_shares.emplace(layer, PlannedShares{targets[i], std::move(wanted.shares)});
+    }
+    group.rollouts.Start(layer, std::move(targets[i]), plan.operation_id, now);
+    ++running.num_layers_left;
+  }
+  group.running = std::move(running);
+}
+
+// Skipped layers and planned ones, by layer.
+std::vector<LayerDecision> AllDecisions(std::vector<LayerDecision> skipped, std::span<const PricedLayer> priced) {
+  for (const PricedLayer& layer : priced) skipped.push_back(layer.decision);
+  std::ranges::sort(skipped, {}, &LayerDecision::layer);
+  return skipped;
 }
 
 }  // namespace
@@ -164,11 +233,11 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
     return;
   }
   if (!request.dry_run) Supersede(planning, request.operation_id, now, effects);
-  std::vector<LayerId> layers = request.layers;
-  std::ranges::sort(layers);
-  const auto repeated = std::ranges::unique(layers);
-  layers.erase(repeated.begin(), repeated.end());
-  RequestPlan(planning, std::move(plan), std::move(layers), now, effects);
+  PlanScope scope = AskedScope(group, request.policy, request.policy_options, request.layers);
+  plan.policy = scope.policy;
+  plan.phase = scope.phase;
+  planning.operations.Begin(Describe(group, plan), now, effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), effects);
 }
 
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
@@ -191,11 +260,22 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   }
   group.last_skip.clear();
   group.next_cause = Cause::kSlowLoop;
-  group.next_policy.clear();
   group.next_placement =
       group.settings.placement_enabled ? now + group.settings.placement_interval : absl::InfiniteFuture();
+  PlanScope scope = OwnScope(group, std::exchange(group.next_policy, {}));
+  plan.policy = scope.policy;
+  plan.phase = scope.phase;
   plan.operation_id = OwnId(planning);
-  RequestPlan(planning, std::move(plan), {}, now, effects);
+  Count(scope.skipped, group.totals);
+  OperationProgress operation = Describe(group, plan);
+  if (scope.skipped.size() == static_cast<size_t>(group.info.num_layers)) {
+    Describe(std::move(scope.skipped), operation);
+    operation.state = OperationState::kSkipped;
+    planning.operations.Begin(std::move(operation), now, effects);
+    return;
+  }
+  planning.operations.Begin(std::move(operation), now, effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), effects);
 }
 
 bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, Effects& effects) {
@@ -208,13 +288,13 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
     FailPlan(planning, plan, std::string(status.message()), now, effects);
     return true;
   }
-  std::vector<LayerVerdict> verdicts = PriceOf(*plan.problem, *computed.plans, group.info, group.settings, group.slots,
-                                               group.fast_loop, {.force = plan.cause == Cause::kOperator});
-  const bool any = std::ranges::any_of(verdicts, &LayerVerdict::act);
+  std::vector<algos::Placement> targets = TargetsOf(*plan.problem, *computed.plans, group.slots);
+  const std::vector<PricedLayer> priced = Decide(group, plan, targets);
+  const bool any = std::ranges::any_of(priced, [](const PricedLayer& layer) { return layer.decision.act; });
   planning.operations.Update(
       plan.operation_id, now,
       [&](OperationProgress& operation) {
-        Describe(verdicts, operation);
+        Describe(AllDecisions(plan.skipped, priced), operation);
         operation.state = plan.dry_run                     ? OperationState::kDone
                           : any                            ? OperationState::kRunning
                           : plan.cause == Cause::kOperator ? OperationState::kDone
@@ -222,16 +302,13 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
         if (plan.dry_run) operation.detail = absl::StrCat("dry run: ", operation.detail);
       },
       effects);
-  if (plan.dry_run || !any) return true;
-  RunningOperation running;
-  running.id = plan.operation_id;
-  running.cause = plan.cause;
-  for (LayerVerdict& verdict : verdicts) {
-    if (!verdict.act) continue;
-    group.rollouts.Start(verdict.layer, std::move(verdict.target), plan.operation_id, now);
-    ++running.num_layers_left;
+  if (plan.dry_run) return true;
+  RememberAll(group, *plan.problem, priced, targets);
+  if (plan.cause != Cause::kOperator) {
+    group.totals.layers_planned += priced.size();
+    Count(AllDecisions({}, priced), group.totals);
   }
-  group.running = std::move(running);
+  if (any) StartRollouts(group, plan, priced, std::move(targets), *computed.plans, now);
   return true;
 }
 
@@ -301,6 +378,7 @@ void TakeReports(Planning planning, absl::Time now, Effects& effects) {
     if (!group.running.has_value() || group.running->id != report.operation_id) continue;
     RunningOperation& running = *group.running;
     const bool failed = report.kind == RolloutReport::Kind::kLayerFailed;
+    if (failed) group.planned_shares.erase(report.layer);
     if (!failed && report.kind != RolloutReport::Kind::kLayerDone) continue;
     --running.num_layers_left;
     running.num_layers_failed += failed;

@@ -77,6 +77,13 @@ struct GroupTotals {
   uint64_t moves_failed = 0;
   uint64_t bytes_moved = 0;
   uint64_t fingerprint_failures = 0;
+  // Of the controller's own plans: layers that were planned, and those left out, by the reason.
+  uint64_t layers_planned = 0;
+  uint64_t layers_balanced = 0;  // below layer_imbalance_min
+  uint64_t layers_steady = 0;    // below min_fluctuation
+  uint64_t layers_resting = 0;   // within layer_rest_windows
+  uint64_t layers_over_budget = 0;
+  uint64_t layers_without_gain = 0;  // planned, but not worth it
 };
 
 struct GroupStatus {
@@ -109,6 +116,8 @@ struct StatsQuery {
 struct LayerStats {
   LayerId layer;
   std::vector<uint64_t> tokens_of_expert;
+  std::vector<uint64_t> prefill_tokens_of_expert;  // of these; empty where the group counted none
+  std::vector<uint64_t> decode_tokens_of_expert;
   std::vector<uint64_t> tokens_of_rank;  // realised
   double imbalance_realised = 0;
   double imbalance_initial = 0;
@@ -119,6 +128,8 @@ struct LayerStats {
 struct WindowStats {
   absl::Time begin;
   uint64_t tokens = 0;
+  uint64_t prefill_tokens = 0;  // of these, as engines tagged them
+  uint64_t decode_tokens = 0;
   double imbalance_realised = 0;
   double imbalance_initial = 0;
   double imbalance_predicted = 0;
@@ -129,6 +140,8 @@ struct GroupStats {
   absl::Time begin;
   absl::Time end;
   uint64_t tokens = 0;
+  uint64_t prefill_tokens = 0;
+  uint64_t decode_tokens = 0;
   double imbalance_realised = 0;  // means over layers and windows
   double imbalance_initial = 0;
   double imbalance_predicted = 0;

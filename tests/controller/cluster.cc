@@ -169,7 +169,13 @@ void Cluster::ReportLoad() {
           if (options.shape.RankOf(slots[i]).idx() != r) continue;
           const double share = static_cast<double>(map.ShareUnits(ExpertId(e), static_cast<int>(i))) / 0x1p32;
           const auto tokens = static_cast<uint64_t>(share * static_cast<double>(load[l][static_cast<size_t>(e)]) / 10);
-          report.entries.push_back({LayerId(static_cast<int>(l)), slots[i], ExpertId(e), tokens});
+          LoadReport::Entry entry{LayerId(static_cast<int>(l)), slots[i], ExpertId(e), tokens};
+          if (l < prefill_load.size()) {
+            const double part = share * static_cast<double>(prefill_load[l][static_cast<size_t>(e)]) / 10;
+            entry.prefill_tokens = std::min(static_cast<uint64_t>(part), tokens);
+            entry.decode_tokens = tokens - entry.prefill_tokens;
+          }
+          report.entries.push_back(entry);
         }
       }
     }

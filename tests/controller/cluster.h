@@ -90,6 +90,8 @@ class Cluster {
   std::unique_ptr<Coordinator> coordinator;
   std::vector<FakeAgent> agents;
   std::vector<std::vector<uint64_t>> load;  // [layer][expert] tokens a second; empty: none
+  // Of these; the rest is of decode. Empty: no phase is told.
+  std::vector<std::vector<uint64_t>> prefill_load;
   uint32_t stored_term = 0;
   bool hold_plans = false;  // computed plans wait in `plans`
   std::deque<ComputePlan> plans;

@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "catch2/catch.hpp"
 
@@ -94,6 +95,68 @@ TEST_CASE("values out of range are refused by the path of the field", "[config]"
   CHECK(ErrorOf("defaults { policy: 'magic' }").find("defaults.policy: ") == 0);
 }
 
+TEST_CASE("planning settings are read, and group values go before defaults", "[config]") {
+  const auto settings = SettingsFrom(R"({
+      "defaults": {"policy": "greedy", "prefill_policy": "deepseek", "episode_steps": 200, "layer_imbalance_min": 1.1,
+                   "min_fluctuation": 0.05, "layer_rest_windows": 30, "layer_rest_rise": 0.5, "layers_max": 8,
+                   "moves_per_layer_max": 6, "layer_moves_per_100_windows": 2.5, "bytes_per_plan_max": "1000000",
+                   "capacities": [1, 0.5], "cost": {"per_expert": 40},
+                   "pins": [{"layer": 1, "expert": 7, "rank": 0}]},
+      "groups": {"chat": {"prefill_policy": "", "decode_policy": "greedy", "capacities": [2, 2, 2]}}})");
+  INFO(settings.status().ToString());
+  REQUIRE(settings.ok());
+  const PlanningSettings& defaults = settings->coordinator.defaults.planning;
+  CHECK(defaults.prefill.name == "deepseek");
+  CHECK(defaults.decode.name.empty());
+  CHECK(defaults.episode_steps == 200);
+  CHECK(defaults.layer_imbalance_min == 1.1);
+  CHECK(defaults.min_fluctuation == 0.05);
+  CHECK(defaults.layer_rest_windows == 30);
+  CHECK(defaults.layer_rest_rise == 0.5);
+  CHECK(defaults.layers_max == 8);
+  CHECK(defaults.moves_per_layer_max == 6);
+  CHECK(defaults.layer_moves_per_100_windows == 2.5);
+  CHECK(defaults.bytes_per_plan_max == 1000000);
+  CHECK(defaults.capacities == std::vector<double>{1, 0.5});
+  CHECK(defaults.cost == algos::RankCost{.per_expert = 40, .per_token = 1});
+  REQUIRE(defaults.pins.size() == 1);
+  CHECK(defaults.pins[0] == algos::Pin{LayerId(1), ExpertId(7), RankId(0)});
+  const PlanningSettings& chat = settings->coordinator.groups[0].second.planning;
+  CHECK(chat.prefill.name.empty());
+  CHECK(chat.decode.name == "greedy");
+  CHECK(chat.capacities == std::vector<double>{2, 2, 2});
+  CHECK(chat.layers_max == 8);
+}
+
+TEST_CASE("planning settings out of range are refused by the path of the field", "[config]") {
+  const struct {
+    const char* text;
+    const char* error;
+  } cases[] = {
+      {"min_fluctuation: 1.5", "defaults.min_fluctuation is 1.5: 0 to 1 wanted"},
+      {"min_fluctuation: nan", "defaults.min_fluctuation is nan: 0 to 1 wanted"},
+      {"layer_imbalance_min: 0.5", "defaults.layer_imbalance_min is 0.5: 1 to 1000 wanted"},
+      {"episode_steps: 1000000001", "defaults.episode_steps is 1000000001: 0 to 1000000000 wanted"},
+      {"layers_max: 5000", "defaults.layers_max is 5000: 0 to 4096 wanted"},
+      {"layer_moves_per_100_windows: -1", "defaults.layer_moves_per_100_windows is -1: 0 to 1e+06 wanted"},
+      {"capacities: [1, 0]", "defaults.capacities[1] is 0: a number above 0 wanted"},
+      {"cost { per_token: 0 }", "defaults.cost: per_expert and per_token are both 0"},
+      {"cost { per_expert: -2 }", "defaults.cost.per_expert is -2: 0 to 1e+18 wanted"},
+      {"pins { layer: 4096 }", "defaults.pins[0].layer is 4096: 0 to 4095 wanted"},
+      {"pins { } pins { expert: 70000 }", "defaults.pins[1].expert is 70000: 0 to 65535 wanted"},
+      {"policy: ''", "defaults.policy is empty: a policy wanted"},
+      {"policy_options { key: 'depth' value: 2 }",
+       "defaults.policy_options: policy greedy: no option 'depth'; it has none"},
+      {"decode_policy_options { key: 'depth' value: 2 }",
+       "defaults.decode_policy_options: defaults.decode_policy is not set"},
+  };
+  for (const auto& [text, error] : cases) {
+    CAPTURE(text);
+    CHECK(ErrorOf(std::string("defaults { ") + text + " }") == error);
+  }
+  CHECK(ErrorOf("defaults { prefill_policy: 'magic' }").find("defaults.prefill_policy: ") == 0);
+}
+
 TEST_CASE("a listen address without host or port is refused", "[config]") {
   for (const char* listen : {"localhost", ":7400", "host:", "host:x", "host:65536", "host:-1"}) {
     CAPTURE(listen);
@@ -111,6 +174,11 @@ TEST_CASE("flags go before the file, and a missing file is an error", "[config]"
   CHECK(settings->listen == "0.0.0.0:2");
   CHECK(settings->store == "/a");
   CHECK(settings->log_level == "debug");
+  const auto flagged = LoadSettings(
+      {.config_path = path, .listen = "", .store = "", .log_level = "", .policy = "deepseek", .episode_steps = 50});
+  REQUIRE(flagged.ok());
+  CHECK(flagged->coordinator.defaults.policy == "deepseek");
+  CHECK(flagged->coordinator.defaults.planning.episode_steps == 50);
   const auto missing = LoadSettings({.config_path = path + ".not", .listen = "", .store = "", .log_level = ""});
   CHECK(missing.status().code() == absl::StatusCode::kNotFound);
   CHECK(missing.status().message() == "configuration " + path + ".not: cannot be read");
@@ -118,7 +186,9 @@ TEST_CASE("flags go before the file, and a missing file is an error", "[config]"
 
 TEST_CASE("the effective configuration, read again, gives the same settings", "[config]") {
   const auto settings = SettingsFrom(R"({"listen_interval_ms": 7,
-      "defaults": {"policy": "deepseek", "placement_horizon_ms": 86400000, "shares_min_gain": 0.125},
+      "defaults": {"policy": "deepseek", "placement_horizon_ms": 86400000, "shares_min_gain": 0.125,
+                   "decode_policy": "greedy", "layers_max": 3, "min_fluctuation": 0.01, "capacities": [1, 2],
+                   "cost": {"per_expert": 0.5, "per_token": 0}, "pins": [{"layer": 1, "expert": 2, "rank": 3}]},
       "groups": {"b": {"window_ms": 20}, "a": {"agent": {"scrub_interval_ms": 0}}}})");
   REQUIRE(settings.ok());
   const std::string effective = EffectiveConfig(*settings);

@@ -75,13 +75,35 @@ TEST_CASE("a served group is rearranged on request, once for each request id", "
   CHECK(operation.num_moves_done() == operation.num_moves());
   CHECK(operation.num_moves() > 0);
 
+  REQUIRE(operation.decisions_size() == 2);
+  uint32_t num_moves = 0;
+  for (const v1::LayerDecision& decision : operation.decisions()) {
+    CHECK(decision.act() == (decision.why() == v1::DECISION_REASON_ACTS));
+    num_moves += decision.act() ? decision.num_moves() : 0;
+  }
+  CHECK(num_moves > 0);
+
   const auto [again_status, again] = Rearrange(running, request);
   CHECK(again_status.ok());
   CHECK(again.changed_unix_us() == operation.changed_unix_us());
   v1::ListOperationsResponse operations;
   REQUIRE(running.control->ListOperations(Context().get(), {}, &operations).ok());
-  CHECK(operations.operations_size() == 1);
+  REQUIRE(operations.operations_size() == 1);
+  CHECK(operations.operations(0).decisions().empty());
+  v1::ListOperationsRequest list;
+  list.set_decisions(true);
+  list.set_id("first");
+  REQUIRE(running.control->ListOperations(Context().get(), list, &operations).ok());
+  REQUIRE(operations.operations_size() == 1);
+  CHECK(operations.operations(0).decisions_size() == 2);
+  list.set_id("second");
+  REQUIRE(running.control->ListOperations(Context().get(), list, &operations).ok());
+  CHECK(operations.operations().empty());
 
+  request.set_request_id("unknown-option");
+  (*request.mutable_policy_options())["depth"] = 2;
+  CHECK(Rearrange(running, request).first.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+  request.clear_policy_options();
   request.set_request_id("unknown-layer");
   request.add_layers(2);
   CHECK(Rearrange(running, request).first.error_code() == grpc::StatusCode::INVALID_ARGUMENT);

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/plan_scope.h"
+
+#include <algorithm>
+#include <climits>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "algos/load_windows.h"
+#include "controller/core/layer_choice.h"
+#include "controller/core/load_book.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+algos::Load UniformLoad(const GroupInfo& info) {
+  algos::Load load{.num_layers = info.num_layers, .num_experts = info.shape.num_experts};
+  load.tokens.assign(static_cast<size_t>(info.num_layers) * static_cast<size_t>(info.shape.num_experts), 1);
+  return load;
+}
+
+// What the tokens of `episodes` cost all ranks together, each expert with tokens being in use on one rank at least.
+double CostOf(std::span<const algos::Load> episodes, const algos::RankCost& cost) {
+  double sum = 0;
+  for (const algos::Load& load : episodes) {
+    for (const uint64_t tokens : load.tokens) {
+      if (tokens > 0) sum += cost.per_expert + cost.per_token * static_cast<double>(tokens);
+    }
+  }
+  return sum;
+}
+
+LoadBook::History HistoryOf(const GroupState& group, algos::LoadPhase phase) {
+  return group.loads.HistoryOf(group.settings.num_windows_for_placement, group.settings.planning.episode_steps, phase);
+}
+
+// Policy and episodes. An explicit `policy` plans on all tokens.
+LoadBook::History ChoosePolicy(const GroupState& group, std::string policy, PlanScope& scope) {
+  const PlanningSettings& settings = group.settings.planning;
+  if (policy.empty() && !(settings.prefill.name.empty() && settings.decode.name.empty())) {
+    LoadBook::History prefill = HistoryOf(group, algos::LoadPhase::kPrefill);
+    LoadBook::History decode = HistoryOf(group, algos::LoadPhase::kDecode);
+    const bool is_prefill = CostOf(prefill.episodes, settings.cost) >= CostOf(decode.episodes, settings.cost);
+    LoadBook::History& history = is_prefill ? prefill : decode;
+    const PhasePolicy& own = is_prefill ? settings.prefill : settings.decode;
+    if (!own.name.empty() && !history.episodes.empty()) {
+      scope.policy = own.name;
+      scope.options = own.options;
+      scope.phase = is_prefill ? "prefill" : "decode";
+      return std::move(history);
+    }
+  }
+  scope.policy = policy.empty() ? group.settings.policy : std::move(policy);
+  if (scope.policy == group.settings.policy) scope.options = settings.policy_options;
+  return HistoryOf(group, algos::LoadPhase::kAll);
+}
+
+// All but the layers.
+PlanScope Begin(const GroupState& group, std::string policy) {
+  const PlanningSettings& settings = group.settings.planning;
+  PlanScope scope;
+  LoadBook::History history = ChoosePolicy(group, std::move(policy), scope);
+  scope.span = std::max(history.num_windows, 1) * group.settings.window;
+  algos::Problem& problem = scope.problem;
+  problem.shape = group.info.shape;
+  problem.num_layers = group.info.num_layers;
+  problem.num_nodes = group.info.num_nodes;
+  problem.num_expert_groups = settings.num_expert_groups;
+  problem.episodes = std::move(history.episodes);
+  if (problem.episodes.empty()) problem.episodes.push_back(UniformLoad(group.info));
+  for (int l = 0; l < group.info.num_layers; ++l) problem.current.push_back(group.slots.Live(LayerId(l)));
+  problem.pins = settings.pins;
+  problem.capacities = settings.capacities;
+  problem.cost = settings.cost;
+  return scope;
+}
+
+// Keeps the layers that are worth planning, within their moves; says why not the others.
+void ChooseLayers(GroupState& group, PlanScope& scope) {
+  const PlanningSettings& settings = group.settings.planning;
+  algos::Problem& problem = scope.problem;
+  const algos::Load load = algos::TotalLoad(problem);
+  int moves_max = 0;
+  for (int l = 0; l < problem.num_layers; ++l) {
+    const LayerId layer(l);
+    const algos::Placement& current = problem.current[layer.idx()];
+    const LayerMemory& memory = group.memories[layer.idx()];
+    const LayerOutline outline{.layer = layer,
+                               .tokens = load.layer(layer),
+                               .imbalance = group.fast_loop.Choose(current, nullptr, load.layer(layer)).imbalance,
+                               .holdings = HoldingsOf(current, problem.shape)};
+    if (auto reason = ReasonNotToPlan(outline, memory, settings, group.num_windows_closed)) {
+      scope.skipped.push_back(*std::move(reason));
+      continue;
+    }
+    problem.layers.push_back(layer);
+    moves_max = std::max(moves_max, MovesLeft(memory, settings, group.num_windows_closed));
+  }
+  if (settings.moves_per_layer_max > 0) moves_max = std::min(moves_max, settings.moves_per_layer_max);
+  if (moves_max < INT_MAX) problem.moves_max = moves_max;
+}
+
+}  // namespace
+
+PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOptions& options,
+                     std::vector<LayerId> layers) {
+  PlanScope scope = Begin(group, std::move(policy));
+  for (const auto& [name, value] : options) scope.options[name] = value;
+  std::ranges::sort(layers);
+  const auto repeated = std::ranges::unique(layers);
+  layers.erase(repeated.begin(), repeated.end());
+  scope.problem.layers = std::move(layers);
+  return scope;
+}
+
+PlanScope OwnScope(GroupState& group, std::string policy) {
+  PlanScope scope = Begin(group, std::move(policy));
+  ChooseLayers(group, scope);
+  return scope;
+}
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PlanScope: what one plan of a group is made by and made for: policy, episodes, layers, and what bounds them.
+//
+// Threads:   none; functions over a GroupState.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "algos/base/ids.h"
+#include "algos/problem.h"
+#include "controller/core/decision.h"
+#include "controller/core/group_state.h"
+#include "controller/core/planning_settings.h"
+
+namespace evenkeel::controller {
+
+struct PlanScope {
+  std::string policy;
+  PolicyOptions options;
+  std::string phase;  // "prefill" or "decode" where its policy plans on its tokens alone
+  algos::Problem problem;
+  absl::Duration span;                 // that the episodes cover
+  std::vector<LayerDecision> skipped;  // layers that are not to be planned, ascending
+};
+
+// Of an operator's plan, of `layers` (empty: all). `policy` empty: the configured one, which is that of the phase of
+// greater cost where it has one; any other plans on all tokens. `options` go before those configured for that policy.
+PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOptions& options,
+                     std::vector<LayerId> layers);
+
+// Likewise of the controller's own plan, of the layers worth planning; if `skipped` lists all layers, there is none.
+PlanScope OwnScope(GroupState& group, std::string policy);
+
+}  // namespace evenkeel::controller

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Control.Plan of a running controller, which no group has attached to.
+#include "controller/stateless_plan.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "catch2/catch.hpp"
+
+#include "algos/placement.h"
+#include "tests/controller/running_daemon.h"
+
+namespace evenkeel::controller {
+namespace {
+
+// 8 experts on 4 ranks of 3 slots, 2 layers; the first two experts of layer 0 are hot.
+v1::PlanRequest Request() {
+  v1::PlanRequest request;
+  request.mutable_shape()->set_num_experts(8);
+  request.mutable_shape()->set_num_ranks(4);
+  request.mutable_shape()->set_slots_per_rank(3);
+  request.set_num_layers(2);
+  request.set_policy("greedy");
+  for (int episode = 0; episode < 2; ++episode) {
+    auto* tokens = request.add_episodes()->mutable_tokens();
+    for (const uint64_t count : {600, 560, 120, 120, 20, 10, 10, 10}) tokens->Add(count);
+    for (int e = 0; e < 8; ++e) tokens->Add(100);
+  }
+  return request;
+}
+
+void AddCurrent(v1::PlanRequest& request) {
+  const algos::Placement placement = algos::DefaultPlacement({.num_experts = 8, .num_ranks = 4, .slots_per_rank = 3});
+  for (int l = 0; l < 2; ++l) {
+    v1::PlanPlacement* current = request.add_current();
+    for (ExpertId expert : placement.expert_of_slot) current->add_expert_of_slot(expert.value());
+  }
+}
+
+v1::PlanResponse Planned(Running& running, const v1::PlanRequest& request) {
+  v1::PlanResponse response;
+  const grpc::Status status = running.control->Plan(Context().get(), request, &response);
+  INFO(status.error_message());
+  REQUIRE(status.ok());
+  return response;
+}
+
+TEST_CASE("a plan is made from nothing but the request", "[stateless_plan]") {
+  Running running;
+  const v1::PlanResponse response = Planned(running, Request());
+  CHECK(response.policy() == "greedy");
+  REQUIRE(response.layers_size() == 2);
+  const v1::PlannedLayer& hot = response.layers(0);
+  REQUIRE(hot.expert_of_slot_size() == 12);
+  REQUIRE(hot.shares_size() == 12);
+  std::vector<double> of_expert(8, 0.0);
+  for (int s = 0; s < 12; ++s) {
+    if (hot.expert_of_slot(s) >= 0) of_expert[static_cast<size_t>(hot.expert_of_slot(s))] += hot.shares(s);
+  }
+  for (const double sum : of_expert) CHECK(sum == Approx(1));
+  CHECK(hot.imbalance_shares() <= hot.imbalance_even() + 1e-9);
+  CHECK(hot.imbalance_shares() >= 1);
+  CHECK(hot.imbalance_before_even() == 0);
+  CHECK(hot.num_moves() == 0);
+  CHECK(hot.waves().empty());
+}
+
+TEST_CASE("a plan is told against what the layers hold, with its waves", "[stateless_plan]") {
+  Running running;
+  v1::PlanRequest request = Request();
+  AddCurrent(request);
+  request.set_waves(true);
+  const v1::PlanResponse response = Planned(running, request);
+  const v1::PlannedLayer& hot = response.layers(0);
+  CHECK(hot.num_moves() > 0);
+  CHECK(hot.imbalance_before_even() > hot.imbalance_even());
+  CHECK(hot.imbalance_before_shares() >= hot.imbalance_shares());
+  CHECK(hot.no_waves().empty());
+  // Carried out wave by wave, from slots that still hold the expert, it comes to the planned experts of each rank.
+  std::vector<int> held(request.current(0).expert_of_slot().begin(), request.current(0).expert_of_slot().end());
+  for (const v1::PlannedWave& wave : hot.waves()) {
+    const std::vector<int> before = held;
+    for (const uint32_t slot : wave.retire()) held[slot] = -1;
+    for (const v1::PlannedMove& move : wave.moves()) {
+      REQUIRE(move.sources_size() > 0);
+      for (const uint32_t source : move.sources()) {
+        CHECK(before[source] == static_cast<int>(move.expert()));
+        CHECK(std::ranges::find(wave.retire(), source) == wave.retire().end());
+      }
+      held[move.slot()] = static_cast<int>(move.expert());
+    }
+  }
+  for (size_t rank = 0; rank < 4; ++rank) {
+    std::vector<int> wanted(hot.expert_of_slot().begin() + static_cast<long>(3 * rank),
+                            hot.expert_of_slot().begin() + static_cast<long>(3 * rank + 3));
+    std::vector<int> got(held.begin() + static_cast<long>(3 * rank), held.begin() + static_cast<long>(3 * rank + 3));
+    std::ranges::sort(wanted);
+    std::ranges::sort(got);
+    CHECK(got == wanted);
+  }
+}
+
+TEST_CASE("dead ranks, pins, budgets and layers are obeyed", "[stateless_plan]") {
+  Running running;
+  v1::PlanRequest request = Request();
+  AddCurrent(request);
+  request.add_layers(0);
+  SECTION("dead ranks") {
+    request.add_dead_ranks(3);
+    const v1::PlanResponse response = Planned(running, request);
+    REQUIRE(response.layers_size() == 1);
+    for (int s = 9; s < 12; ++s) CHECK(response.layers(0).expert_of_slot(s) == -1);
+    CHECK(response.layers(0).imbalance_shares() < 2);
+  }
+  SECTION("pins") {
+    v1::PlanPin* pin = request.add_pins();
+    pin->set_expert(7);
+    pin->set_rank(0);
+    const auto experts = Planned(running, request).layers(0).expert_of_slot();
+    CHECK(std::find(experts.begin(), experts.begin() + 3, 7) != experts.begin() + 3);
+  }
+  SECTION("moves") {
+    request.set_moves_max(1);
+    CHECK(Planned(running, request).layers(0).num_moves() <= 1);
+  }
+}
+
+TEST_CASE("what is wrong with a request for a plan is named by its field", "[stateless_plan]") {
+  Running running;
+  const auto error = [&](const v1::PlanRequest& request) {
+    v1::PlanResponse response;
+    const grpc::Status status = running.control->Plan(Context().get(), request, &response);
+    CHECK(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+    return status.error_message();
+  };
+  CHECK(error({}).find("plan.shape.num_experts is 0: ") == 0);
+  v1::PlanRequest request = Request();
+  request.clear_episodes();
+  CHECK(error(request).find("plan.episodes: their number is 0: ") == 0);
+  request = Request();
+  request.mutable_episodes(1)->add_tokens(1);
+  CHECK(error(request) == "plan.episodes[1].tokens has 17 numbers: num_layers x num_experts, 16, wanted");
+  request = Request();
+  request.set_num_layers(4096);
+  request.mutable_shape()->set_slots_per_rank(60000);
+  CHECK(error(request).find("plan.shape: slots of all layers is ") == 0);
+  request = Request();
+  request.mutable_shape()->set_slots_per_rank(1);
+  CHECK(error(request).find("plan.shape: slots is 4: ") == 0);
+  request = Request();
+  request.add_current()->add_expert_of_slot(0);
+  CHECK(error(request) == "plan.current has 1 placements: none or num_layers, 2, wanted");
+  request = Request();
+  AddCurrent(request);
+  request.mutable_current(1)->set_expert_of_slot(5, 8);
+  CHECK(error(request) == "plan.current[1].expert_of_slot[5] is 8: -1 to 7 wanted");
+  request = Request();
+  request.add_dead_ranks(4);
+  CHECK(error(request).find("plan.dead_ranks[0] is 4: ") == 0);
+  request = Request();
+  request.add_pins()->set_rank(9);
+  CHECK(error(request).find("plan.pins[0].rank is 9: ") == 0);
+  request = Request();
+  request.set_waves(true);
+  CHECK(error(request) == "plan.waves: there are none without `current`");
+  request = Request();
+  request.set_policy("magic");
+  CHECK(error(request).find("plan.policy: policy 'magic': there are ") == 0);
+  request = Request();
+  (*request.mutable_policy_options())["depth"] = 1;
+  CHECK(error(request).find("plan.policy_options: policy greedy: no option 'depth'") == 0);
+  request = Request();
+  request.add_capacities(1);
+  CHECK(error(request) == "problem: capacities: 1 for 4 ranks");
+}
+
+TEST_CASE("a plan that names no policy is made by the controller's default", "[stateless_plan]") {
+  ControllerSettings settings = QuickSettings();
+  settings.coordinator.defaults.policy = "deepseek";
+  Running running(settings);
+  v1::PlanRequest request = Request();
+  request.clear_policy();
+  CHECK(Planned(running, request).policy() == "deepseek");
+}
+
+}  // namespace
+}  // namespace evenkeel::controller
