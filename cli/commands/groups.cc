@@ -64,6 +64,14 @@ std::string LayerTable(const v1::Group& group) {
   return table.ToString();
 }
 
+// What the slow loop left alone, and why.
+std::string PlannedText(const v1::GroupTotals& totals) {
+  return absl::StrCat("layers planned ", totals.layers_planned(), ", of these without gain ",
+                      totals.layers_without_gain(), "; left out: balanced ", totals.layers_balanced(), ", steady ",
+                      totals.layers_steady(), ", resting ", totals.layers_resting(), ", over budget ",
+                      totals.layers_over_budget(), "\n");
+}
+
 absl::StatusOr<int> ShowGroup(const Context& context, const std::string& name) {
   v1::GetGroupRequest request;
   request.set_group(name);
@@ -78,6 +86,7 @@ absl::StatusOr<int> ShowGroup(const Context& context, const std::string& name) {
   google::protobuf::RepeatedPtrField<v1::Group> one;
   *one.Add() = group;
   context.out << GroupTable(one) << "\n" << MemberTable(group) << "\n" << LayerTable(group);
+  context.out << "\n" << PlannedText(group.totals());
   if (!group.static_reason().empty()) context.out << "\nmaps never change: " << group.static_reason() << "\n";
   for (const v1::WaveBlocked& blocked : group.waves_blocked()) {
     context.out << "layer " << blocked.layer() << " waits for rank " << blocked.rank() << ": " << blocked.reason()
@@ -109,7 +118,8 @@ const Command kGroupsCommand = {
     "groups", "which groups there are, and how they fare",
     "One line per group. IMBALANCE is the load of the busiest rank over the mean rank (1.0 is perfect), mean over\n"
     "layers, in the last windows; INITIAL what the same tokens would have cost under the default placement.\n"
-    "With --group also a line per rank and per layer, what waves wait for, and alerts.\n"
+    "With --group also a line per rank and per layer, how many layers were planned and how many not, by reason\n"
+    "('keelctl operations --decisions' tells of each), what waves wait for, and alerts.\n"
     "--json prints evenkeel.v1.ListGroupsResponse, with --group evenkeel.v1.Group.",
     kOptions, Run};
 

@@ -16,5 +16,7 @@ std::string StateText(evenkeel::v1::OperationState state);
 std::string CauseText(evenkeel::v1::OperationCause cause);
 // "12:03:59", local time.
 std::string TimeText(int64_t unix_us);
+// A table of what was decided about each layer, and why; empty where nothing is told of it.
+std::string DecisionsText(const evenkeel::v1::Operation& operation);
 
 }  // namespace evenkeel::cli

@@ -16,6 +16,8 @@ namespace v1 = evenkeel::v1;
 constexpr Option kOptions[] = {
     {"group", "G", "only this group's"},
     {"last", "N", "the newest N (default 20)"},
+    {"id", "ID", "only this one"},
+    {"decisions", "", "with what was decided about each layer, and why"},
     {"watch", "", "go on until interrupted, one line per change"},
 };
 
@@ -47,6 +49,8 @@ absl::StatusOr<int> Run(const Context& context) {
   if (context.arguments.Has("watch")) return Watch(context);
   v1::ListOperationsRequest request;
   request.set_group(context.arguments.Get("group"));
+  request.set_id(context.arguments.Get("id"));
+  request.set_decisions(context.arguments.Has("decisions"));
   v1::ListOperationsResponse response;
   EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
       context.client->stub().ListOperations(context.client->Call().get(), request, &response), "list operations"));
@@ -56,6 +60,14 @@ absl::StatusOr<int> Run(const Context& context) {
   }
   if (context.json) {
     context.out << ToJson(response) << "\n";
+    return kDone;
+  }
+  if (request.decisions()) {
+    for (const v1::Operation& o : *operations) {
+      ShowLine(context, o);
+      context.out << DecisionsText(o);
+    }
+    if (operations->empty()) context.out << "no operation yet\n";
     return kDone;
   }
   Table table({"STARTED", "ID", "GROUP", "CAUSE", "STATE", ">LAYERS", ">WAVES", ">MOVES", ">FAILED", ">BYTES",
@@ -77,7 +89,9 @@ absl::StatusOr<int> Run(const Context& context) {
 const Command kOperationsCommand = {
     "operations", "what was done, what not, and why",
     "Newest first. An operation is a rearrangement asked for by an operator or found worthwhile by the slow loop;\n"
-    "one that was decided against is 'skipped', with its reason.\n"
+    "one that was decided against is 'skipped', with its reason. --decisions tells of each of its layers: whether it\n"
+    "is rearranged and why, imbalance before and after, moves, and the gain that was weighed against the price, both\n"
+    "in tokens of the busiest rank. They are kept for the newest operations.\n"
     "--json prints evenkeel.v1.ListOperationsResponse; with --watch one evenkeel.v1.Operation per line.",
     kOptions, Run};
 

@@ -18,7 +18,7 @@ constexpr Option kOptions[] = {
     {"group", "G", "which group; may be left out where there is one"},
     {"policy", "P", "instead of the group's own: deepseek, greedy, ..."},
     {"layers", "L", "only these, for example 0,3-5 (default: all)"},
-    {"dry-run", "", "plan and price; change nothing"},
+    {"dry-run", "", "plan and price, and tell of each layer; change nothing"},
     {"request-id", "ID", "asking twice with one id starts one rearrangement"},
     {"timeout-s", "S", "stop waiting after S seconds; the rearrangement goes on (default 3600)"},
 };
@@ -67,6 +67,7 @@ absl::StatusOr<int> Run(const Context& context) {
   while (reader->Read(&operation)) ShowProgress(context, operation);
   EVENKEEL_RETURN_IF_ERROR(context.client->Explain(reader->Finish(), "rearrange"));
   context.out << (context.json ? ToJson(operation) + "\n" : ResultText(operation));
+  if (!context.json && operation.dry_run()) context.out << DecisionsText(operation);
   return operation.state() == v1::OPERATION_STATE_DONE || operation.state() == v1::OPERATION_STATE_SKIPPED ? kDone
                                                                                                            : kProblem;
 }
