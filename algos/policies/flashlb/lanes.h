@@ -8,10 +8,6 @@
 #include <cstddef>
 #include <cstring>
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 namespace evenkeel::algos::flashlb {
 
 inline constexpr size_t kLanes = 4;
@@ -29,9 +25,9 @@ inline Lanes SpreadLanes(float value) { return Lanes{value, value, value, value}
 
 #ifdef __SSE2__
 // Of two equal or unordered ones the second, as below.
-inline Lanes MaxOf(Lanes a, Lanes b) { return _mm_max_ps(a, b); }
-inline Lanes MinOf(Lanes a, Lanes b) { return _mm_min_ps(a, b); }
-inline Lanes RootOf(Lanes a) { return _mm_sqrt_ps(a); }
+inline Lanes MaxOf(Lanes a, Lanes b) { return __builtin_ia32_maxps(a, b); }
+inline Lanes MinOf(Lanes a, Lanes b) { return __builtin_ia32_minps(a, b); }
+inline Lanes RootOf(Lanes a) { return __builtin_ia32_sqrtps(a); }
 #else
 inline Lanes MaxOf(Lanes a, Lanes b) { return a > b ? a : b; }
 inline Lanes MinOf(Lanes a, Lanes b) { return a < b ? a : b; }
