@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "algos/flex/flex_policy.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "algos/base/status_macros.h"
+#include "algos/flex/flex.h"
+#include "algos/policies/greedy.h"
+
+namespace evenkeel::algos {
+
+namespace {
+
+constexpr PolicyOption kOptions[] = {
+    {"gain_min", 0.001, 0, 1, "fall of the predicted imbalance that each move must bring"},
+    {"weight_now", 0.5, 0, 1, "weight of the expected load; the rest is for the episodes"},
+    {"exaggeration", 1.5, 0, 10, "by how much episodes are drawn away from their mean"},
+    {"episodes_max", 12, 1, 1000, "episodes told apart; the most alike are merged"},
+};
+
+// problem.current becomes what Flex makes of it.
+absl::Status Improve(Flex& flex, int moves_max, Problem& problem) {
+  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Flex::Improvement> improvements, flex.ImproveBy(problem, moves_max));
+  for (Flex::Improvement& improvement : improvements) {
+    problem.current[improvement.layer.idx()] = std::move(improvement.placement);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::span<const PolicyOption> FlexPolicyOptions() { return kOptions; }
+
+absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const PolicyConfig& config) {
+  EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> values, ReadOptions("flex", kOptions, config));
+  EVENKEEL_RETURN_IF_ERROR(Validate(problem));
+  const int num_kept = static_cast<int>(values[3]);
+  const int num_episodes = static_cast<int>(problem.episodes.size());
+  Flex flex(problem.shape, problem.num_layers,
+            {.gain_min = values[0],
+             .weight_now = values[1],
+             .exaggeration = values[2],
+             .windows_per_block = std::clamp(num_episodes / num_kept, 1, 10),
+             .num_episodes_max = num_kept});
+  for (const Load& episode : problem.episodes) flex.Observe(episode);
+
+  Problem from = problem;
+  from.episodes = {TotalLoad(problem)};
+  const bool is_new = problem.current.empty();
+  if (is_new) {
+    EVENKEEL_ASSIGN_OR_RETURN(from.current, PlanGreedy(problem));
+  }
+  const int moves_max = problem.moves_max.value_or(problem.shape.num_slots());
+  EVENKEEL_RETURN_IF_ERROR(Improve(flex, moves_max, from));
+  if (is_new) {
+    // Searches end where no few moves help; another start may end better.
+    Problem other = from;
+    other.current.assign(from.current.size(), DefaultPlacement(problem.shape));
+    EVENKEEL_RETURN_IF_ERROR(Improve(flex, moves_max, other));
+    for (LayerId layer : PlannedLayers(problem)) {
+      Placement& kept = from.current[layer.idx()];
+      Placement& rival = other.current[layer.idx()];
+      if (flex.Measure(from, layer, rival) < flex.Measure(from, layer, kept)) kept = std::move(rival);
+    }
+  }
+  std::vector<LayerPlan> plans = WithEvenShares(from.current);
+  for (LayerId layer : PlannedLayers(problem)) {
+    LayerPlan& plan = plans[layer.idx()];
+    plan.shares = flex.SharesFor(from, layer, plan.placement);
+  }
+  return plans;
+}
+
+}  // namespace evenkeel::algos
