@@ -121,4 +121,33 @@ PlanScope OwnScope(GroupState& group, std::string policy) {
   return scope;
 }
 
+void CountDecisions(std::span<const LayerDecision> decisions, GroupTotals& totals) {
+  for (const LayerDecision& decision : decisions) {
+    switch (decision.why) {
+      case DecisionReason::kActs:
+        break;
+      case DecisionReason::kBalanced:
+        ++totals.layers_balanced;
+        break;
+      case DecisionReason::kSteady:
+        ++totals.layers_steady;
+        break;
+      case DecisionReason::kResting:
+        ++totals.layers_resting;
+        break;
+      case DecisionReason::kNoMovesLeft:
+      case DecisionReason::kBehind:
+        ++totals.layers_over_budget;
+        break;
+      case DecisionReason::kTooLittleLoad:
+      case DecisionReason::kStays:
+      case DecisionReason::kSmallGain:
+      case DecisionReason::kDoesNotPay:
+      case DecisionReason::kConflict:
+        ++totals.layers_without_gain;
+        break;
+    }
+  }
+}
+
 }  // namespace evenkeel::controller

@@ -5,6 +5,7 @@
 // Threads:   none; functions over a GroupState.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "controller/core/decision.h"
 #include "controller/core/group_state.h"
 #include "controller/core/planning_settings.h"
+#include "controller/core/status.h"
 
 namespace evenkeel::controller {
 
@@ -34,5 +36,8 @@ PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOp
 
 // Likewise of the controller's own plan, of the layers worth planning; if `skipped` lists all layers, there is none.
 PlanScope OwnScope(GroupState& group, std::string policy);
+
+// Of the controller's own plan: layers left out, and layers planned that do not act, by their reason.
+void CountDecisions(std::span<const LayerDecision> decisions, GroupTotals& totals);
 
 }  // namespace evenkeel::controller

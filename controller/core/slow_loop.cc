@@ -2,6 +2,7 @@
 #include "controller/core/slow_loop.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <span>
 #include <string>
@@ -112,9 +113,7 @@ absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& req
   return absl::OkStatus();
 }
 
-void FailPlan(Planning planning, const PendingPlan& plan, std::string why, absl::Time now, Effects& effects) {
-  planning.operations.Close(plan.operation_id, OperationState::kFailed, std::move(why), now, effects);
-}
+bool IsShare(double share) { return std::isfinite(share) && share >= 0; }
 
 // The layers that were not to be planned are as they were, dead experts included.
 absl::Status CheckPlan(const GroupState& group, const algos::Problem& problem, const PlanComputed& plan) {
@@ -125,6 +124,11 @@ absl::Status CheckPlan(const GroupState& group, const algos::Problem& problem, c
   for (LayerId layer : algos::PlannedLayers(problem)) {
     const algos::Placement& placement = (*plan.plans)[layer.idx()].placement;
     if (const absl::Status status = algos::Validate(placement, group.info.shape); !status.ok()) return status;
+    const algos::Shares& shares = (*plan.plans)[layer.idx()].shares;
+    const size_t num_replicas = algos::Invert(placement, group.info.shape.num_experts).slots.size();
+    if (shares.empty() || (shares.size() == num_replicas && std::ranges::all_of(shares, IsShare))) continue;
+    return absl::InternalError(absl::StrCat("plan of layer ", layer.value(), ": its ", shares.size(),
+                                            " shares do not fit its ", num_replicas, " replicas"));
   }
   return absl::OkStatus();
 }
@@ -142,35 +146,6 @@ void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation
   operation.imbalance_predicted = MeanOfKnown(after);
   operation.detail = Summarise(decisions);
   operation.decisions = std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
-}
-
-void Count(std::span<const LayerDecision> decisions, GroupTotals& totals) {
-  for (const LayerDecision& decision : decisions) {
-    switch (decision.why) {
-      case DecisionReason::kActs:
-        break;
-      case DecisionReason::kBalanced:
-        ++totals.layers_balanced;
-        break;
-      case DecisionReason::kSteady:
-        ++totals.layers_steady;
-        break;
-      case DecisionReason::kResting:
-        ++totals.layers_resting;
-        break;
-      case DecisionReason::kNoMovesLeft:
-      case DecisionReason::kBehind:
-        ++totals.layers_over_budget;
-        break;
-      case DecisionReason::kTooLittleLoad:
-      case DecisionReason::kStays:
-      case DecisionReason::kSmallGain:
-      case DecisionReason::kDoesNotPay:
-      case DecisionReason::kConflict:
-        ++totals.layers_without_gain;
-        break;
-    }
-  }
 }
 
 // What becomes of each layer that was planned.
@@ -266,7 +241,7 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   plan.policy = scope.policy;
   plan.phase = scope.phase;
   plan.operation_id = OwnId(planning);
-  Count(scope.skipped, group.totals);
+  CountDecisions(scope.skipped, group.totals);
   OperationProgress operation = Describe(group, plan);
   if (scope.skipped.size() == static_cast<size_t>(group.info.num_layers)) {
     Describe(std::move(scope.skipped), operation);
@@ -285,7 +260,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
   const PendingPlan plan = std::move(found->second);
   group.plans.erase(found);
   if (const absl::Status status = CheckPlan(group, *plan.problem, computed); !status.ok()) {
-    FailPlan(planning, plan, std::string(status.message()), now, effects);
+    planning.operations.Close(plan.operation_id, OperationState::kFailed, std::string(status.message()), now, effects);
     return true;
   }
   std::vector<algos::Placement> targets = TargetsOf(*plan.problem, *computed.plans, group.slots);
@@ -306,7 +281,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
   RememberAll(group, *plan.problem, priced, targets);
   if (plan.cause != Cause::kOperator) {
     group.totals.layers_planned += priced.size();
-    Count(AllDecisions({}, priced), group.totals);
+    CountDecisions(AllDecisions({}, priced), group.totals);
   }
   if (any) StartRollouts(group, plan, priced, std::move(targets), *computed.plans, now);
   return true;
