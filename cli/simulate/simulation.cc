@@ -9,6 +9,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "algos/flex/flex.h"
+#include "algos/flex/flex_follow.h"
+#include "algos/flex/flex_policy.h"
 #include "algos/policies/registry.h"
 #include "algos/replay/planner.h"
 
@@ -17,12 +20,21 @@ namespace evenkeel::cli {
 namespace {
 
 constexpr const char* kContiguous = "contiguous";
+constexpr const char* kFlex = "flex";  // chooses its own moments
 
 algos::Problem ProblemOf(const SimulationOptions& options, int num_layers) {
   return {.shape = options.shape,
           .num_layers = num_layers,
           .num_nodes = options.num_nodes,
           .num_expert_groups = options.num_expert_groups};
+}
+
+// Flex is told of every window here, so it is known by itself.
+absl::StatusOr<algos::NamedPolicy> Find(const std::string& name) {
+  if (name == kFlex) return algos::NamedPolicy{.name = kFlex, .summary = {}, .options = algos::FlexPolicyOptions()};
+  const absl::StatusOr<algos::NamedPolicy> found = algos::FindPolicy(name);
+  if (!found.ok()) return absl::InvalidArgumentError(absl::StrCat("--policy: ", found.status().message()));
+  return found;
 }
 
 // The options that `policy` has.
@@ -39,9 +51,7 @@ algos::PolicyConfig ConfigFor(const algos::NamedPolicy& policy, const algos::Pol
 absl::Status CheckConfig(const SimulationOptions& options) {
   std::set<std::string> known;
   for (const std::string& name : options.policies) {
-    const absl::StatusOr<algos::NamedPolicy> found = algos::FindPolicy(name);
-    if (!found.ok()) return absl::InvalidArgumentError(absl::StrCat("--policy: ", found.status().message()));
-    const algos::NamedPolicy policy = *found;
+    EVENKEEL_ASSIGN_OR_RETURN(const algos::NamedPolicy policy, Find(name));
     EVENKEEL_RETURN_IF_ERROR(
         algos::ReadOptions(policy.name, policy.options, ConfigFor(policy, options.config)).status());
     for (const algos::PolicyOption& option : policy.options) known.insert(std::string(option.name));
@@ -54,9 +64,29 @@ absl::Status CheckConfig(const SimulationOptions& options) {
   return absl::OkStatus();
 }
 
+// Those of the policy's options that a Flex which lives on takes, too.
+absl::StatusOr<algos::FlexOptions> FlexOptionsFrom(const algos::NamedPolicy& policy,
+                                                   const algos::PolicyConfig& config) {
+  EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> values,
+                            algos::ReadOptions(policy.name, policy.options, ConfigFor(policy, config)));
+  algos::FlexOptions options;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const std::string_view name = policy.options[i].name;
+    if (name == "gain_min") options.gain_min = values[i];
+    if (name == "weight_now") options.weight_now = values[i];
+    if (name == "exaggeration") options.exaggeration = values[i];
+    if (name == "episodes_max") options.num_episodes_max = static_cast<int>(values[i]);
+  }
+  return options;
+}
+
 absl::StatusOr<algos::Planner> PlannerOf(const SimulationRun& run, const SimulationOptions& options, int num_layers) {
   if (run.policy == kContiguous) return algos::NeverPlans();
-  EVENKEEL_ASSIGN_OR_RETURN(const algos::NamedPolicy policy, algos::FindPolicy(run.policy));
+  EVENKEEL_ASSIGN_OR_RETURN(const algos::NamedPolicy policy, Find(run.policy));
+  if (policy.name == kFlex) {
+    EVENKEEL_ASSIGN_OR_RETURN(const algos::FlexOptions flex, FlexOptionsFrom(policy, options.config));
+    return algos::FollowWithFlex(flex, ProblemOf(options, num_layers));
+  }
   return algos::EveryWindows({.interval = run.interval,
                               .history = run.history,
                               .aligned_to = options.warmup,
@@ -72,6 +102,10 @@ absl::StatusOr<std::vector<SimulationRun>> PlanRuns(const SimulationOptions& opt
   std::vector<SimulationRun> runs;
   runs.push_back({.name = kContiguous, .policy = kContiguous});
   for (const std::string& policy : options.policies) {
+    if (policy == kFlex) {
+      runs.push_back({.name = policy, .policy = policy});
+      continue;
+    }
     for (int interval : options.intervals) {
       runs.push_back({.name = options.intervals.size() > 1 ? absl::StrCat(policy, "/", interval) : policy,
                       .policy = policy,
