@@ -5,6 +5,7 @@
 #include "algos/base/status_macros.h"
 #include "cli/command.h"
 #include "cli/commands/operation_text.h"
+#include "cli/problem_options.h"
 #include "cli/table.h"
 
 namespace evenkeel::cli {
@@ -17,6 +18,7 @@ constexpr int kBarWidth = 30;
 constexpr Option kOptions[] = {
     {"group", "G", "which group; may be left out where there is one"},
     {"policy", "P", "instead of the group's own: deepseek, greedy, ..."},
+    {"policy-config", "K=V,...", "options of the policy, over those configured for it"},
     {"layers", "L", "only these, for example 0,3-5 (default: all)"},
     {"dry-run", "", "plan and price, and tell of each layer; change nothing"},
     {"request-id", "ID", "asking twice with one id starts one rearrangement"},
@@ -52,6 +54,8 @@ absl::StatusOr<v1::RearrangeRequest> MakeRequest(const Arguments& arguments) {
   request.set_group(arguments.Get("group"));
   request.set_request_id(arguments.Get("request-id"));
   request.set_policy(arguments.Get("policy"));
+  EVENKEEL_ASSIGN_OR_RETURN(const algos::PolicyConfig config, PolicyConfigFrom(arguments));
+  request.mutable_policy_options()->insert(config.options.begin(), config.options.end());
   request.set_dry_run(arguments.Has("dry-run"));
   EVENKEEL_ASSIGN_OR_RETURN(const auto layers, arguments.GetRanges("layers", 4095));
   request.mutable_layers()->Add(layers.begin(), layers.end());

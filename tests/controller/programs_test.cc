@@ -102,6 +102,16 @@ TEST_CASE("a configuration can be checked without a start", "[programs]") {
   CHECK(checked.output.find(R"({"listen":"127.0.0.1:1")") == 0);
 }
 
+TEST_CASE("the policy and episodes of groups that name none can be given by flags", "[programs]") {
+  const Ran checked = Run(std::string(kController) + " --check-config --policy=deepseek --episode-steps=50");
+  CHECK(checked.status == 0);
+  CHECK(checked.output.find(R"("policy":"deepseek")") != std::string::npos);
+  CHECK(checked.output.find(R"("episode_steps":50)") != std::string::npos);
+  const Ran wrong = Run(std::string(kController) + " --check_config --policy=magic");
+  CHECK(wrong.status == 2);
+  CHECK(wrong.output.find("defaults.policy: policy 'magic': there are ") != std::string::npos);
+}
+
 TEST_CASE("a store or an address that cannot be had ends the start with status 1", "[programs]") {
   const Ran store = Run(std::string(kController) + " --listen=127.0.0.1:0 --store=/does/not/exist/s.db");
   CHECK(store.status == 1);

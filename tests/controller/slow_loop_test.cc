@@ -4,6 +4,7 @@
 #include "controller/core/slow_loop.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -226,6 +227,24 @@ TEST_CASE("a plan's own shares are the first that a layer gets", "[slow_loop]") 
     CHECK(map.ShareUnits(ExpertId(e), 0) == Approx(0.75 * static_cast<double>(algos::kShareUnits)));
   }
   CHECK(num_shared > 0);
+}
+
+TEST_CASE("a plan whose shares are none is not carried out", "[slow_loop]") {
+  Cluster cluster(Basic());
+  StartUnderLoad(cluster);
+  cluster.hold_plans = true;
+  cluster.Rearrange("r1", "greedy");
+  REQUIRE(cluster.plans.size() == 1);
+  const ComputePlan plan = cluster.plans.front();
+  std::vector<algos::LayerPlan> planned = *algos::PlanBy("greedy", *plan.problem);
+  planned[1].shares = algos::Shares(12, 1.0);
+  SECTION("one too few") { planned[1].shares.pop_back(); }
+  SECTION("not a number") { planned[1].shares[3] = std::nan(""); }
+  SECTION("negative") { planned[1].shares[3] = -0.5; }
+  cluster.Deliver(PlanComputed{plan.plan_id, planned});
+  CHECK(cluster.StateOf("r1") == "failed");
+  CHECK(cluster.Operation("r1").detail.find("plan of layer 1: its 1") == 0);
+  CHECK(cluster.orders.empty());
 }
 
 TEST_CASE("the phase that costs more is planned for, by its own policy on its own tokens", "[slow_loop]") {
