@@ -18,7 +18,7 @@ namespace evenkeel::algos {
 namespace {
 
 constexpr double kSpeedOfFastest = 4096;
-constexpr double kRetryRise = 0.25;      // of gain_min: by how much a measure must rise after a search in vain
+constexpr double kRetryRise = 0.5;       // of gain_min: by how much a measure must rise after a search in vain
 constexpr double kReplicaCostMax = 1e6;  // over that of a mean expert's tokens, where tokens cost nothing
 
 // Blanks every slot whose expert an earlier slot of the rank holds; returns whether there was one.
@@ -68,7 +68,6 @@ Flex::Flex(const Shape& shape, int num_layers, const FlexOptions& options)
                .num_kept_max = options.num_episodes_max}),
       moves_saved_(static_cast<size_t>(num_layers), 0.0),
       idle_measure_(static_cast<size_t>(num_layers), 0.0),
-      idle_version_(static_cast<size_t>(num_layers), -1),
       remembered_(static_cast<size_t>(num_layers)) {}
 
 void Flex::Observe(const Load& window) {
@@ -279,8 +278,9 @@ absl::StatusOr<std::vector<Flex::Improvement>> Flex::Improve(const Problem& prob
     if (!need.must_act) {
       if (!is_free && moves_saved_[layer.idx()] < 1) continue;
       need.measure = MeasureNow(problem, layer, placement);
-      const bool was_in_vain = idle_version_[layer.idx()] == memory_.version() &&
-                               need.measure < idle_measure_[layer.idx()] + kRetryRise * options_.gain_min;
+      double& idle = idle_measure_[layer.idx()];
+      idle = std::min(idle, need.measure);
+      const bool was_in_vain = need.measure < idle + kRetryRise * options_.gain_min;
       if (need.measure < 1 + options_.gain_min || (was_in_vain && !is_free)) continue;
     }
     needs.push_back(need);
@@ -299,10 +299,10 @@ absl::StatusOr<std::vector<Flex::Improvement>> Flex::Improve(const Problem& prob
     EVENKEEL_ASSIGN_OR_RETURN(Improvement improvement,
                               ImproveLayer(problem, layer, allowed, is_free ? options_.num_openings : 0));
     if (improvement.placement == problem.current[layer.idx()]) {
-      idle_version_[layer.idx()] = memory_.version();
       idle_measure_[layer.idx()] = improvement.after;
       continue;
     }
+    idle_measure_[layer.idx()] = 0;
     if (!is_free) saved = std::max(0.0, saved - improvement.num_moves);
     improvements.push_back(std::move(improvement));
   }

@@ -34,8 +34,8 @@ struct FlexOptions {
   double moves_per_window = 0.095;  // of a layer, >= 0
   double moves_saved_max = 4;       // of a layer
   int settle_windows = 100;         // >= 0
-  int layers_per_step = 8;          // that Improve searches once settled, those that need it most; 0: all
-  double gain_min = 0.001;          // of the measure, for each move
+  int layers_per_step = 6;          // that Improve searches once settled, those that need it most; 0: all
+  double gain_min = 0.0005;         // of the measure, for each move
   double weight_now = 0.5;          // of the expected load; the rest is for the episodes remembered
   double exaggeration = 1.5;        // of episodes' distances from their mean
   int num_candidates = 24;          // of the search, as are openings; these only where moves are free
@@ -107,10 +107,8 @@ class Flex {
   LoadFilter filter_;
   EpisodeMemory memory_;
   std::vector<double> moves_saved_;  // by layer
-  // By layer: the measure at which a search found nothing, and the memory's version then; not tried again before
-  // either has changed.
+  // By layer: the least measure since a search found nothing, which it must exceed to be searched again; 0: none did.
   std::vector<double> idle_measure_;
-  std::vector<int> idle_version_;
   std::vector<Remembered> remembered_;  // by layer
   // Scratch.
   SearchGround ground_;

@@ -12,13 +12,6 @@ namespace evenkeel::algos {
 
 namespace {
 
-constexpr PolicyOption kOptions[] = {
-    {"gain_min", 0.001, 0, 1, "fall of the predicted imbalance that each move must bring"},
-    {"weight_now", 0.5, 0, 1, "weight of the expected load; the rest is for the episodes"},
-    {"exaggeration", 1.5, 0, 10, "by how much episodes are drawn away from their mean"},
-    {"episodes_max", 12, 1, 1000, "episodes told apart; the most alike are merged"},
-};
-
 // problem.current becomes what Flex makes of it.
 absl::Status Improve(Flex& flex, int moves_max, Problem& problem) {
   EVENKEEL_ASSIGN_OR_RETURN(std::vector<Flex::Improvement> improvements, flex.ImproveBy(problem, moves_max));
@@ -30,10 +23,8 @@ absl::Status Improve(Flex& flex, int moves_max, Problem& problem) {
 
 }  // namespace
 
-std::span<const PolicyOption> FlexPolicyOptions() { return kOptions; }
-
 absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const PolicyConfig& config) {
-  EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> values, ReadOptions("flex", kOptions, config));
+  EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> values, ReadOptions("flex", kFlexOptions, config));
   EVENKEEL_RETURN_IF_ERROR(Validate(problem));
   const int num_kept = static_cast<int>(values[3]);
   const int num_episodes = static_cast<int>(problem.episodes.size());

@@ -10,7 +10,6 @@
 // Errors:    kInvalidArgument where Validate refuses, where pins leave no room, for unknown options.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,6 +21,11 @@ namespace evenkeel::algos {
 
 absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const PolicyConfig& config);
 
-std::span<const PolicyOption> FlexPolicyOptions();
+inline constexpr PolicyOption kFlexOptions[] = {
+    {"gain_min", 0.0005, 0, 1, "fall of the predicted imbalance that each move must bring"},
+    {"weight_now", 0.5, 0, 1, "weight of the expected load; the rest is for the episodes"},
+    {"exaggeration", 1.5, 0, 10, "by how much episodes are drawn away from their mean"},
+    {"episodes_max", 12, 1, 1000, "episodes told apart; the most alike are merged"},
+};
 
 }  // namespace evenkeel::algos

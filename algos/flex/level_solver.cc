@@ -113,7 +113,8 @@ void LevelSolver::Load(std::span<const int64_t> tokens, int64_t replica_cost, st
   search_ = 0;
 }
 
-void LevelSolver::Solve(std::span<const int64_t> tokens, int64_t replica_cost, std::span<const int64_t> start) {
+void LevelSolver::Solve(std::span<const int64_t> tokens, int64_t replica_cost, std::span<const int64_t> start,
+                        double settle) {
   EVENKEEL_CHECK(tokens.size() == sole_rank_.size());
   Load(tokens, replica_cost, start);
   max_level_ = 0;
@@ -123,17 +124,14 @@ void LevelSolver::Solve(std::span<const int64_t> tokens, int64_t replica_cost, s
   while (!pending_.empty()) {
     Group group = pending_.back();
     pending_.pop_back();
-    int64_t cost = 0, speed = 0;
-    for (int32_t i = group.first_rank; i < group.end_rank; ++i) {
-      cost += base_[At(order_ranks_[At(i)])];
-      speed += speeds_[At(order_ranks_[At(i)])];
-    }
-    for (int32_t i = group.first_spread; i < group.end_spread; ++i) {
-      cost += spreads_[At(order_spreads_[At(i)])].tokens;
-    }
+    const auto [cost, speed] = TotalsOf(group);
     const double mean = static_cast<double>(cost) / static_cast<double>(std::max<int64_t>(speed, 1));
     if (perfect_ <= 0) perfect_ = mean > 0 ? mean : 1;  // the whole group comes first
-    if (Fill(group, cost, speed)) {
+    // The first group done is the fullest, so the highest level is known to all others.
+    const double low = settle * max_level_ * perfect_;
+    const bool is_low = mean <= low;
+    const int64_t room = is_low ? static_cast<int64_t>(low * static_cast<double>(speed)) : cost;
+    if (Fill(group, room, speed)) {
       Settle(group, mean / perfect_, speed);
       continue;
     }
@@ -142,9 +140,26 @@ void LevelSolver::Solve(std::span<const int64_t> tokens, int64_t replica_cost, s
       Settle(stuck, mean / perfect_, speed);
       continue;
     }
-    pending_.push_back(group);
+    if (is_low) {
+      const Totals rest = TotalsOf(group);
+      Settle(group, static_cast<double>(rest.cost) / static_cast<double>(rest.speed) / perfect_, rest.speed);
+    } else {
+      pending_.push_back(group);
+    }
     pending_.push_back(stuck);
   }
+}
+
+LevelSolver::Totals LevelSolver::TotalsOf(const Group& group) const {
+  Totals totals;
+  for (int32_t i = group.first_rank; i < group.end_rank; ++i) {
+    totals.cost += base_[At(order_ranks_[At(i)])];
+    totals.speed += speeds_[At(order_ranks_[At(i)])];
+  }
+  for (int32_t i = group.first_spread; i < group.end_spread; ++i) {
+    totals.cost += spreads_[At(order_spreads_[At(i)])].tokens;
+  }
+  return totals;
 }
 
 void LevelSolver::Settle(const Group& group, double level, int64_t speed) {

@@ -32,8 +32,11 @@ class LevelSolver {
 
   // Spreads `tokens` [num_experts] over what was wired; each replica of an expert with tokens costs `replica_cost`
   // besides. `start` [num_slots]: tokens of each slot to start from and to keep to as far as they fit; empty: even.
+  // Ranks that can all be brought below `settle` times the highest level are not balanced among each other: their
+  // levels come out as their mean; 0: all are balanced.
   // Requires: costs whose sum times the largest speed is below 2^62.
-  void Solve(std::span<const int64_t> tokens, int64_t replica_cost = 0, std::span<const int64_t> start = {});
+  void Solve(std::span<const int64_t> tokens, int64_t replica_cost = 0, std::span<const int64_t> start = {},
+             double settle = 0);
 
   // Of the last Solve. Level 1 is perfect balance.
   double level(int32_t rank) const { return levels_[static_cast<size_t>(rank)]; }
@@ -60,7 +63,12 @@ class LevelSolver {
     int32_t first_rank = 0, end_rank = 0, first_spread = 0, end_spread = 0, id = 0;
   };
 
+  struct Totals {
+    int64_t cost = 0, speed = 0;
+  };
+
   void Load(std::span<const int64_t> tokens, int64_t replica_cost, std::span<const int64_t> start);
+  Totals TotalsOf(const Group& group) const;
   bool Fill(const Group& group, int64_t cost, int64_t speed);
   bool Augment(int32_t spread, int32_t group);
   Group SplitOffStuck(Group& group);

@@ -13,6 +13,7 @@ namespace evenkeel::algos {
 namespace {
 
 constexpr double kPower = 128;
+constexpr double kSettle = 0.95;         // of the highest level: ranks below it weigh little in the norm
 constexpr double kCrowdingPrice = 2e-4;  // of the measure, for each replica beyond one on a node where others have none
 constexpr int kRanksLightened = 4;       // that exchanges take load from, and
 constexpr int kRanksFilled = 8;          // give it to
@@ -54,7 +55,7 @@ double PlacementSearch::Measure(const Shape& shape, const Placement& placement, 
   solver_.Wire(shape, placement);
   double measure = 0;
   for (const WeightedLoad& load : task.episodes) {
-    solver_.Solve(load.tokens, load.replica_cost);
+    solver_.Solve(load.tokens, load.replica_cost, {}, kSettle);
     measure += load.weight * NormOf(solver_, ground_.speeds);
   }
   return measure;
@@ -72,7 +73,7 @@ double PlacementSearch::MeasureBelow(const LayerSlots& slots, const Task& task, 
     start_.assign(before, before + static_cast<std::ptrdiff_t>(num_slots));
     start_[change.slot.idx()] = 0;
     if (change.other_slot.valid()) start_[change.other_slot.idx()] = 0;
-    solver_.Solve(load.tokens, load.replica_cost, start_);
+    solver_.Solve(load.tokens, load.replica_cost, start_, kSettle);
     measure += load.weight * NormOf(solver_, ground_.speeds);
     weight_left -= load.weight;
     if (measure + weight_left >= bound + 1e-12) return bound + 1;
@@ -172,9 +173,10 @@ void PlacementSearch::Survey(const LayerSlots& slots, const Task& task) {
   measure_ = 0;
   for (size_t k = 0; k < num_episodes; ++k) {
     const WeightedLoad& load = task.episodes[k];
-    solver_.Solve(load.tokens, load.replica_cost);
+    solver_.Solve(load.tokens, load.replica_cost, {}, kSettle);
     norms_[k] = NormOf(solver_, ground_.speeds);
     measure_ += load.weight * norms_[k];
+    solver_.Solve(load.tokens, load.replica_cost);
     for (size_t r = 0; r < num_ranks; ++r) {
       if (ground_.speeds[r] == 0) continue;
       const int32_t rank = static_cast<int32_t>(r);

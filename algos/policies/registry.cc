@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "algos/flex/flex_policy.h"
 #include "algos/policies/constraints.h"
 #include "algos/policies/deepseek.h"
 #include "algos/policies/deepseek_vec.h"
@@ -56,6 +57,8 @@ std::span<const NamedPolicy> AllPolicies() {
        Always},
       {"flashlb", "vllm-ascend's FlashLB: replicas and places found together, over the heat of many episodes",
        Within<FlashlbPolicy>, kFlashlbOptions, "3", FlashlbPlansLayersApart},
+      {"flex", "few moves after which shares can even out what is expected and all episodes",
+       Within<FlexPolicy, {.dead_ranks = true, .capacities = true}>, kFlexOptions},
       {"greedy",
        "the same idea, no expert twice on a rank, close to the current placement",
        Within<GreedyPolicy, {.dead_ranks = true, .groups = true}>,
