@@ -20,6 +20,7 @@
 #include "proto/convert_common.h"
 #include "proto/convert_controller.h"
 #include "proto/evenkeel/v1/agent.grpc.pb.h"
+#include "runtime/clock.h"
 
 namespace evenkeel::controller {
 namespace {
@@ -44,19 +45,23 @@ grpc::ByteBuffer Encode(const ControllerMessage& message) {
 struct AgentService::State {
   class Calls;
 
-  State(runtime::Strand& the_strand, Listener the_listener);
+  State(runtime::Strand& the_strand, Listener the_listener, const Options& the_options);
   ~State();
 
   std::shared_ptr<AgentStream> Find(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
   // What is sent to many, one after the other, is encoded once.
   grpc::ByteBuffer EncodeOnce(const SharedMessage& message) ABSL_LOCKS_EXCLUDED(mutex);
+  void Heard(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
   void Remove(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
 
   runtime::Strand& strand;
   const Listener listener;
+  const Options options;
   std::atomic<SessionId> next_session = 1;
   absl::Mutex mutex;
   absl::btree_map<SessionId, std::shared_ptr<AgentStream>> streams ABSL_GUARDED_BY(mutex);
+  // When those that have not sent their Attach must have; ascending, as sessions are.
+  absl::btree_map<SessionId, absl::Time> silent ABSL_GUARDED_BY(mutex);
   absl::Status closed ABSL_GUARDED_BY(mutex);  // why new streams are refused; OK: they are not
   std::optional<std::pair<SharedMessage, grpc::ByteBuffer>> encoded ABSL_GUARDED_BY(mutex);  // the last one
   std::unique_ptr<Calls> calls;
@@ -129,6 +134,7 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
     }
     if (const auto* attach = std::get_if<Attach>(&*message)) {
       group_ = attach->group;
+      service_.Heard(id_);
       spdlog::info("session {} group {} rank {} incarnation {:x} attaches from {}", id_, attach->group.name,
                    attach->member.rank.value(), attach->member.incarnation, context_.peer());
     }
@@ -254,8 +260,11 @@ class AgentService::State::Calls : public Service {
         refused = absl::ResourceExhaustedError(absl::StrCat("already ", kSessionsMax, " agents are attached"));
       }
       state_.streams.emplace(id, stream);
+      if (refused.ok()) state_.silent.emplace(id, runtime::MonotonicNow() + state_.options.attach_within);
     }
     if (refused.ok()) {
+      // Lets the strand see the new deadline. Where it cannot, it is busy, and will look by itself.
+      (void)state_.strand.Post([] {});
       stream->ReadNext();
     } else {
       stream->Close(refused);
@@ -267,8 +276,11 @@ class AgentService::State::Calls : public Service {
   State& state_;
 };
 
-AgentService::State::State(runtime::Strand& the_strand, Listener the_listener)
-    : strand(the_strand), listener(std::move(the_listener)), calls(std::make_unique<Calls>(*this)) {}
+AgentService::State::State(runtime::Strand& the_strand, Listener the_listener, const Options& the_options)
+    : strand(the_strand),
+      listener(std::move(the_listener)),
+      options(the_options),
+      calls(std::make_unique<Calls>(*this)) {}
 AgentService::State::~State() = default;
 
 std::shared_ptr<AgentStream> AgentService::State::Find(SessionId session) {
@@ -288,17 +300,23 @@ grpc::ByteBuffer AgentService::State::EncodeOnce(const SharedMessage& message) {
   return bytes;
 }
 
+void AgentService::State::Heard(SessionId session) {
+  absl::MutexLock lock(&mutex);
+  silent.erase(session);
+}
+
 void AgentService::State::Remove(SessionId session) {
   std::shared_ptr<AgentStream> last;  // deleted after the lock
   absl::MutexLock lock(&mutex);
+  silent.erase(session);
   const auto found = streams.find(session);
   if (found == streams.end()) return;
   last = std::move(found->second);
   streams.erase(found);
 }
 
-AgentService::AgentService(runtime::Strand& strand, Listener listener)
-    : state_(std::make_unique<State>(strand, std::move(listener))) {}
+AgentService::AgentService(runtime::Strand& strand, Listener listener, const Options& options)
+    : state_(std::make_unique<State>(strand, std::move(listener), options)) {}
 AgentService::~AgentService() = default;
 
 grpc::Service& AgentService::service() { return *state_->calls; }
@@ -312,6 +330,26 @@ void AgentService::Send(SessionId session, const SharedMessage& message) {
 void AgentService::Close(SessionId session) {
   if (const std::shared_ptr<AgentStream> stream = state_->Find(session)) {
     stream->Close(absl::UnavailableError("the controller closed this session"));
+  }
+}
+
+absl::Time AgentService::NextWakeup() const {
+  absl::MutexLock lock(&state_->mutex);
+  return state_->silent.empty() ? absl::InfiniteFuture() : state_->silent.begin()->second;
+}
+
+void AgentService::Wake(absl::Time now) {
+  std::vector<std::shared_ptr<AgentStream>> late;
+  {
+    absl::MutexLock lock(&state_->mutex);
+    while (!state_->silent.empty() && state_->silent.begin()->second <= now) {
+      late.push_back(state_->streams.at(state_->silent.begin()->first));
+      state_->silent.erase(state_->silent.begin());
+    }
+  }
+  for (const std::shared_ptr<AgentStream>& stream : late) {
+    stream->Close(absl::DeadlineExceededError(
+        absl::StrCat("no attach within ", absl::FormatDuration(state_->options.attach_within))));
   }
 }
 

@@ -7,10 +7,11 @@
 // each waits in the strand's queue, and an agent that sends too fast is slowed by gRPC's flow control. A
 // session whose own reader is too slow is disconnected.
 //
-// Threads:   Send, Close and CloseAll from any; Listener on the strand.
+// Threads:   Send, Close and CloseAll from any; NextWakeup, Wake and Listener on the strand.
 // Owns:      the streams; outside, a session is known by its id alone. The strand outlives the service's calls,
 //            the service outlives the strand's last task.
-// Limits:    kMessageBytesMax a message, kWriteQueueMax messages waiting for a session, kSessionsMax sessions.
+// Limits:    kMessageBytesMax a message, kWriteQueueMax messages waiting for a session, kSessionsMax sessions; one that
+//            sends no Attach within Options::attach_within is ended.
 // Errors:    a malformed message ends its stream with INVALID_ARGUMENT and the name of the field.
 #pragma once
 
@@ -19,6 +20,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 #include "algos/protocol/messages.h"
 #include "controller/core/event.h"
@@ -41,7 +43,11 @@ class AgentService {
   static constexpr size_t kWriteQueueMax = 4096;
   static constexpr int kSessionsMax = 16384;
 
-  AgentService(runtime::Strand& strand, Listener listener);
+  struct Options {
+    absl::Duration attach_within = absl::Seconds(10);
+  };
+
+  AgentService(runtime::Strand& strand, Listener listener, const Options& options);
   ~AgentService();
 
   // For the server's builder.
@@ -51,6 +57,9 @@ class AgentService {
   void Send(SessionId session, const SharedMessage& message);
   // After what was sent before; with the status of a Refused among it, else UNAVAILABLE.
   void Close(SessionId session);
+  // When a session is next due to have sent its Attach; Wake then ends those that have not (DEADLINE_EXCEEDED).
+  absl::Time NextWakeup() const;
+  void Wake(absl::Time now);
   // Every session, and from now on each new one: UNAVAILABLE.
   void CloseAll(absl::Status why);
 

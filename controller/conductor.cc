@@ -66,7 +66,8 @@ absl::Status CheckOptions(const std::string& name, const RearrangeRequested& req
 }
 
 const char* NameOf(OperationState state) {
-  static constexpr const char* kNames[] = {"planning", "running", "done", "failed", "skipped", "superseded"};
+  static constexpr const char* kNames[] = {"planning", "running",    "done",     "failed",
+                                           "skipped",  "superseded", "cancelled"};
   return kNames[static_cast<size_t>(state)];
 }
 
@@ -79,18 +80,43 @@ absl::StatusOr<CoordinatorSettings> Conductor::Recall(CoordinatorSettings settin
   return settings;
 }
 
-Conductor::Conductor(runtime::Strand& strand, CoordinatorSettings settings, Store& store, Outlets outlets)
-    : strand_(strand), store_(store), outlets_(std::move(outlets)), coordinator_(std::move(settings)) {}
+Conductor::Conductor(runtime::Strand& strand, CoordinatorSettings settings, Store& store, Outlets outlets,
+                     Keeper::Limits limits)
+    : strand_(strand),
+      outlets_(std::move(outlets)),
+      coordinator_(std::move(settings)),
+      keeper_(strand, store, limits) {}
 
-absl::Time Conductor::NextWakeup() const { return ended_ ? absl::InfiniteFuture() : coordinator_.NextWakeup(); }
+absl::Time Conductor::NextWakeup() const {
+  keeper_.AssertHeld();
+  return std::min(keeper_.NextWakeup(), ended_ ? absl::InfiniteFuture() : coordinator_.NextWakeup());
+}
+
+void Conductor::Wake(absl::Time now) {
+  keeper_.AssertHeld();
+  if (keeper_.NextWakeup() <= now) keeper_.Wake(now);
+  if (coordinator_.NextWakeup() <= now) Step(Tick{});
+}
 
 void Conductor::Step(const Event& event) {
   if (ended_) return;
-  const Effects effects = coordinator_.Step(runtime::MonotonicNow(), event);
-  for (const Effect& effect : effects) {
-    if (ended_) return;
+  for (Effect& effect : coordinator_.Step(runtime::MonotonicNow(), event)) effects_.push_back(std::move(effect));
+  CarryOutWaiting();
+}
+
+void Conductor::CarryOutWaiting() {
+  while (!ended_ && !keeping_term_ && !effects_.empty()) {
+    const Effect effect = std::move(effects_.front());
+    effects_.pop_front();
     CarryOut(effect);
   }
+}
+
+void Conductor::OnTermKept(uint32_t term, absl::Status kept) {
+  keeping_term_ = false;
+  if (!kept.ok()) return End(std::move(kept));
+  spdlog::info("term {} taken", term);
+  CarryOutWaiting();
 }
 
 void Conductor::CarryOut(const Effect& effect) {
@@ -105,31 +131,30 @@ void Conductor::CarryOut(const Effect& effect) {
                  [&](const Note& note) { spdlog::info("group {} {}", note.group, note.text); },
                  [&](const PersistTerm& persist) {
                    strand_.AssertHeld();
-                   if (absl::Status status = store_.SaveTerm(persist.term); !status.ok()) {
-                     End(std::move(status));
-                   } else {
-                     spdlog::info("term {} taken", persist.term);
-                   }
+                   keeper_.AssertHeld();
+                   keeping_term_ = true;
+                   keeper_.KeepTerm(persist.term, [this, term = persist.term](absl::Status kept) {
+                     strand_.AssertHeld();
+                     OnTermKept(term, std::move(kept));
+                   });
                  },
                  [&](const StepDown& down) {
                    strand_.AssertHeld();
-                   const absl::Status saved = store_.SaveTerm(down.term);
-                   if (!saved.ok()) spdlog::error("{}", saved.ToString());
-                   End(absl::FailedPreconditionError(absl::StrCat("another controller leads with term ", down.term)));
+                   keeper_.AssertHeld();
+                   keeping_term_ = true;
+                   keeper_.KeepTerm(down.term, [this, term = down.term](const absl::Status& kept) {
+                     strand_.AssertHeld();
+                     if (!kept.ok()) spdlog::error("{}", kept.ToString());
+                     End(absl::FailedPreconditionError(absl::StrCat("another controller leads with term ", term)));
+                   });
                  },
              },
              effect);
 }
 
 void Conductor::Keep(const OperationProgress& operation) {
-  const absl::Status saved = store_.SaveOperation(operation);
-  if (!saved.ok()) {
-    ++num_store_failures_;
-    if (!store_failing_) spdlog::error("{}; operations are no longer kept", std::string(saved.message()));
-  } else if (store_failing_) {
-    spdlog::info("operations are kept again");
-  }
-  store_failing_ = !saved.ok();
+  keeper_.AssertHeld();
+  keeper_.Keep(operation);
   spdlog::log(IsFinal(operation.state) ? spdlog::level::info : spdlog::level::debug,
               "operation {} group {} state {} layers {}/{} moves {}/{} failed {} bytes {} {}", operation.id,
               operation.group, NameOf(operation.state), operation.num_layers_done, operation.num_layers,
@@ -158,6 +183,14 @@ absl::StatusOr<std::string> Conductor::ResolveGroup(const std::string& group) co
                                           groups.empty() ? "is none yet" : "are: ", absl::StrJoin(groups, ", ")));
 }
 
+absl::Status Conductor::CheckLeads() const {
+  if (coordinator_.listening()) {
+    return absl::UnavailableError("the controller has just started and still hears its agents; try again in a second");
+  }
+  if (keeping_term_) return absl::UnavailableError("the controller's term is not stored yet; try again in a second");
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
   EVENKEEL_RETURN_IF_ERROR(CheckRequestId(request.operation_id));
   if (!request.operation_id.empty() && coordinator_.GetOperation(request.operation_id).ok())
@@ -167,9 +200,7 @@ absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
       return absl::InvalidArgumentError(status.message());
     }
   }
-  if (coordinator_.listening()) {
-    return absl::UnavailableError("the controller has just started and still hears its agents; try again in a second");
-  }
+  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
   EVENKEEL_ASSIGN_OR_RETURN(request.group, ResolveGroup(request.group));
   EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, coordinator_.GetGroup(request.group, runtime::MonotonicNow()));
   EVENKEEL_RETURN_IF_ERROR(CheckAgainst(group, request));
@@ -187,6 +218,33 @@ absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
   }
   Step(request);
   return request.operation_id;
+}
+
+absl::StatusOr<OperationProgress> Conductor::Cancel(const std::string& operation_id) {
+  EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress operation, coordinator_.GetOperation(operation_id));
+  if (operation.state == OperationState::kCancelled) return operation;
+  if (IsFinal(operation.state)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("operation ", operation_id, " has ended already: ", NameOf(operation.state)));
+  }
+  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
+  Step(CancelRequested{operation_id});
+  return coordinator_.GetOperation(operation_id);
+}
+
+void Conductor::WhenKept(const std::string& operation_id, Keeper::Kept kept) {
+  keeper_.AssertHeld();
+  keeper_.WhenKept(operation_id, std::move(kept));
+}
+
+const std::string& Conductor::store_problem() const {
+  keeper_.AssertHeld();
+  return keeper_.problem();
+}
+
+uint64_t Conductor::num_store_failures() const {
+  keeper_.AssertHeld();
+  return keeper_.num_failures();
 }
 
 Conductor::WatcherId Conductor::Watch(OperationWatcher watcher) {

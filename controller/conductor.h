@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Conductor: the coordinator on its strand. It feeds it events with the time, and carries out its effects in
-// their order: stores, then sends; and tells watchers of operations.
+// their order; and tells watchers of operations. Nothing is done under a term before the store has it; operations are
+// stored behind, and who asked for one learns of it when the store has it (WhenKept).
 //
 // Threads:   its strand alone (annotated), but for the constructor.
-// Owns:      the coordinator; borrows store and strand, which outlive it.
-// Errors:    a term that cannot be stored, and a higher term, end the controller (Outlets::end). An operation
-//            that cannot be stored is logged and counted, and the controller goes on.
+// Owns:      the coordinator, and the store's thread; borrows store and strand, which outlive it.
+// Errors:    a term that cannot be stored in time, and a higher term, end the controller (Outlets::end). An operation
+//            that cannot be stored is a problem that is told (store_problem) and tried again; the controller goes on.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 
@@ -20,6 +22,7 @@
 
 #include "controller/core/coordinator.h"
 #include "controller/core/event.h"
+#include "controller/keeper.h"
 #include "controller/store.h"
 #include "runtime/strand.h"
 
@@ -40,12 +43,15 @@ class Conductor {
   // Adds what the store knows of earlier controllers: their term and operations.
   static absl::StatusOr<CoordinatorSettings> Recall(CoordinatorSettings settings, Store& store);
 
-  Conductor(runtime::Strand& strand, CoordinatorSettings settings, Store& store, Outlets outlets);
+  Conductor(runtime::Strand& strand, CoordinatorSettings settings, Store& store, Outlets outlets,
+            Keeper::Limits limits = {});
 
   // As strand_.AssertHeld(), for callers whose own name for the strand is another.
   void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK(strand_) { strand_.AssertHeld(); }
 
   void Step(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  // At NextWakeup.
+  void Wake(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   absl::Time NextWakeup() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   const Coordinator& coordinator() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_) { return coordinator_; }
@@ -57,26 +63,41 @@ class Conductor {
   // none). See Control.Rearrange for errors.
   absl::StatusOr<std::string> Rearrange(RearrangeRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
+  // The operation as it then is. See Control.CancelOperation for errors.
+  absl::StatusOr<OperationProgress> Cancel(const std::string& operation_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
   // Called at every change of any operation, until Unwatch.
   WatcherId Watch(OperationWatcher watcher) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void Unwatch(WatcherId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
-  uint64_t num_store_failures() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_) { return num_store_failures_; }
+  // Calls `kept` once the store has the operation as it is now; its errors and kDeadlineExceeded say that it may not.
+  void WhenKept(const std::string& operation_id, Keeper::Kept kept) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // What is wrong with the store, for people; empty: nothing.
+  const std::string& store_problem() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  uint64_t num_store_failures() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // Stores what waits. After the strand's own end; repeating it does nothing.
+  void Stop() { keeper_.Stop(); }
 
  private:
+  // Not OK while nothing may be started.
+  absl::Status CheckLeads() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void CarryOutWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void CarryOut(const Effect& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void OnTermKept(uint32_t term, absl::Status kept) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void Keep(const OperationProgress& operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void End(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   runtime::Strand& strand_;
-  Store& store_;
   const Outlets outlets_;
 
   Coordinator coordinator_ ABSL_GUARDED_BY(strand_);
   absl::btree_map<WatcherId, OperationWatcher> watchers_ ABSL_GUARDED_BY(strand_);
   WatcherId next_watcher_ ABSL_GUARDED_BY(strand_) = 1;
-  uint64_t num_store_failures_ ABSL_GUARDED_BY(strand_) = 0;
-  bool store_failing_ ABSL_GUARDED_BY(strand_) = false;
+  std::deque<Effect> effects_ ABSL_GUARDED_BY(strand_);  // not carried out yet
+  bool keeping_term_ ABSL_GUARDED_BY(strand_) = false;   // they wait for it
+  Keeper keeper_;
   bool ended_ ABSL_GUARDED_BY(strand_) = false;
 };
 

@@ -23,11 +23,14 @@
 
 #include "algos/base/status_macros.h"
 #include "controller/group_config.h"
+#include "proto/convert_common.h"
 #include "proto/evenkeel/v1/config.pb.h"
 #include "runtime/logging.h"
 
 namespace evenkeel::controller {
 namespace {
+
+constexpr uint64_t kYearMs = uint64_t{365} * 86'400'000;
 
 // Keeps the first error of protobuf's text parser, with the line it is in: so the field is named in any case.
 class FirstError : public google::protobuf::io::ErrorCollector {
@@ -109,6 +112,13 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
                                      config.num_groups_max(), &core.num_groups_max));
   EVENKEEL_RETURN_IF_ERROR(ReadCount({"num_operations_kept", 1, 10'000}, config.has_num_operations_kept(),
                                      config.num_operations_kept(), &core.num_operations_kept));
+  EVENKEEL_RETURN_IF_ERROR(
+      ReadMs({"group_kept_ms", 1000, kYearMs}, config.has_group_kept_ms(), config.group_kept_ms(), &core.group_kept));
+  if (config.has_group_bytes_max()) {
+    EVENKEEL_RETURN_IF_ERROR(
+        proto::CheckRange("group_bytes_max", config.group_bytes_max(), uint64_t{1} << 20, proto::kBytesMax));
+    core.group_bytes_max = config.group_bytes_max();
+  }
   EVENKEEL_RETURN_IF_ERROR(ReadGroup("defaults", config.defaults(), &core.defaults));
   // Ordered by name: protobuf's maps have an order of their own.
   for (const auto& [name, group] :
@@ -169,6 +179,8 @@ std::string EffectiveConfig(const ControllerSettings& settings) {
   config.set_listen_interval_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(core.listen_interval)));
   config.set_num_groups_max(static_cast<uint32_t>(core.num_groups_max));
   config.set_num_operations_kept(static_cast<uint32_t>(core.num_operations_kept));
+  config.set_group_kept_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(core.group_kept)));
+  config.set_group_bytes_max(core.group_bytes_max);
   WriteGroup(core.defaults, config.mutable_defaults());
   for (const auto& [name, group] : core.groups) WriteGroup(group, &(*config.mutable_groups())[name]);
   return ToStableJson(config);

@@ -123,6 +123,25 @@ struct ControlService::State : public v1::Control::CallbackService {
     });
   }
 
+  // Tells `stream` how the operation is, then of its changes until it ends.
+  absl::Status FollowOne(uint64_t call, const std::shared_ptr<OperationStream>& stream, const std::string& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
+    conductor.AssertHeld();
+    EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress now, conductor.coordinator().GetOperation(id));
+    Follow(
+        call, stream, [id](const OperationProgress& o) { return o.id == id; }, /*end_when_final=*/true);
+    v1::Operation message;
+    ToProto(now, IsFinal(now.state) ? Decisions::kIncluded : Decisions::kLeftOut, &message);
+    stream->Push(id, std::move(message));
+    if (IsFinal(now.state)) stream->End(absl::OkStatus());
+    return absl::OkStatus();
+  }
+
+  static absl::Status NotKept(const std::string& id, const absl::Status& why) {
+    return absl::Status(why.code(), absl::StrCat("operation ", id, " is under way but not stored: ", why.message(),
+                                                 "; ask again with the same id"));
+  }
+
   // ---- Calls
 
   OperationStream* Rearrange(Context*, const v1::RearrangeRequest* request) override {
@@ -137,13 +156,12 @@ struct ControlService::State : public v1::Control::CallbackService {
                                 .policy_options = {request.policy_options().begin(), request.policy_options().end()}};
       EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
       EVENKEEL_ASSIGN_OR_RETURN(const std::string id, conductor.Rearrange(std::move(wanted)));
-      EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress now, conductor.coordinator().GetOperation(id));
-      Follow(
-          call, stream, [id](const OperationProgress& o) { return o.id == id; }, /*end_when_final=*/true);
-      v1::Operation message;
-      ToProto(now, IsFinal(now.state) ? Decisions::kIncluded : Decisions::kLeftOut, &message);
-      stream->Push(id, std::move(message));
-      if (IsFinal(now.state)) stream->End(absl::OkStatus());
+      conductor.WhenKept(id, [this, call, stream, id](const absl::Status& kept) {
+        strand.AssertHeld();
+        if (!enders.contains(call)) return;  // the caller left
+        const absl::Status told = kept.ok() ? FollowOne(call, stream, id) : NotKept(id, kept);
+        if (!told.ok()) stream->End(told);
+      });
       return absl::OkStatus();
     });
   }
@@ -154,6 +172,7 @@ struct ControlService::State : public v1::Control::CallbackService {
       conductor.AssertHeld();
       const Coordinator& core = conductor.coordinator();
       response->set_term(core.term());
+      response->set_store_problem(conductor.store_problem());
       for (const std::string& name : core.ListGroups()) {
         EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, core.GetGroup(name, runtime::MonotonicNow()));
         ToProto(group, Detail::kBrief, response->add_groups());
@@ -170,6 +189,7 @@ struct ControlService::State : public v1::Control::CallbackService {
       EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group,
                                 conductor.coordinator().GetGroup(name, runtime::MonotonicNow()));
       ToProto(group, Detail::kFull, response);
+      response->set_store_problem(conductor.store_problem());
       return absl::OkStatus();
     });
   }
@@ -264,6 +284,23 @@ struct ControlService::State : public v1::Control::CallbackService {
     }
     EVENKEEL_ASSIGN_OR_RETURN(*response, PlanFor(request, default_policy));
     return absl::OkStatus();
+  }
+
+  Unary* CancelOperation(Context* context, const v1::CancelOperationRequest* request,
+                         v1::Operation* response) override {
+    Unary* reactor = context->DefaultReactor();
+    const absl::Status posted = strand.Post([this, reactor, id = request->id(), response] {
+      strand.AssertHeld();
+      conductor.AssertHeld();
+      const absl::StatusOr<OperationProgress> operation = conductor.Cancel(id);
+      if (!operation.ok()) return reactor->Finish(ToGrpc(operation.status()));
+      ToProto(*operation, Decisions::kLeftOut, response);
+      conductor.WhenKept(id, [reactor, id](const absl::Status& kept) {
+        reactor->Finish(ToGrpc(kept.ok() ? kept : NotKept(id, kept)));
+      });
+    });
+    if (!posted.ok()) reactor->Finish(ToGrpc(posted));
+    return reactor;
   }
 
   Unary* ListOperations(Context* context, const v1::ListOperationsRequest* request,

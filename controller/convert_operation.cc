@@ -54,6 +54,15 @@ LayerDecisions DecisionsOf(const v1::Operation& message) {
   return std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
 }
 
+// Those that a layer may have as its number.
+std::vector<LayerId> LayersOf(const v1::Operation& message) {
+  std::vector<LayerId> layers;
+  for (uint32_t layer : message.layers()) {
+    if (layer < 4096) layers.push_back(LayerId(static_cast<int32_t>(layer)));
+  }
+  return layers;
+}
+
 }  // namespace
 
 bool IsFinal(OperationState state) { return state != OperationState::kPlanning && state != OperationState::kRunning; }
@@ -65,6 +74,9 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
   message->set_state(OneUp<v1::OperationState>(value.state));
   message->set_policy(value.policy);
   message->set_phase(value.phase);
+  for (LayerId layer : value.layers) message->add_layers(static_cast<uint32_t>(layer.value()));
+  message->set_for_operator(value.for_operator);
+  message->set_cancel_requested(value.cancel_requested);
   message->set_dry_run(value.dry_run);
   message->set_detail(value.detail);
   message->set_started_unix_us(absl::ToUnixMicros(value.started));
@@ -87,8 +99,11 @@ OperationProgress OperationOf(const v1::Operation& message) {
   return {.id = message.id(),
           .group = message.group(),
           .cause = OneDown(message.cause(), Cause::kTakeover, Cause::kOperator),
-          .state = OneDown(message.state(), OperationState::kSuperseded, OperationState::kFailed),
+          .state = OneDown(message.state(), OperationState::kCancelled, OperationState::kFailed),
           .policy = message.policy(),
+          .layers = LayersOf(message),
+          .for_operator = message.for_operator(),
+          .cancel_requested = message.cancel_requested(),
           .dry_run = message.dry_run(),
           .detail = message.detail(),
           .started = absl::FromUnixMicros(message.started_unix_us()),

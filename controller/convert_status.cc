@@ -101,6 +101,9 @@ void ToProto(const GroupStatus& value, Detail detail, v1::Group* message) {
     for (const WaveBlocked& blocked : value.waves_blocked) Fill(blocked, message->add_waves_blocked());
   }
   for (const std::string& alert : value.alerts) message->add_alerts(alert);
+  message->set_imbalance_gap(value.imbalance_gap);
+  message->set_step_time_p99_us(absl::ToInt64Microseconds(value.step_time_p99));
+  message->set_wave_deadline_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(value.wave_deadline)));
   Fill(value.totals, message->mutable_totals());
 }
 

@@ -78,16 +78,18 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
     : settings(std::move(the_settings)),
       store(std::move(the_store)),
       strand({.name = "controller"}),
-      agents(strand, {.on_message =
-                          [this](SessionId session, AgentMessage message) {
-                            conductor.AssertHeld();
-                            conductor.Step(AgentMessageReceived{session, std::move(message)});
-                          },
-                      .on_detached =
-                          [this](SessionId session) {
-                            conductor.AssertHeld();
-                            conductor.Step(AgentDetached{session});
-                          }}),
+      agents(strand,
+             {.on_message =
+                  [this](SessionId session, AgentMessage message) {
+                    conductor.AssertHeld();
+                    conductor.Step(AgentMessageReceived{session, std::move(message)});
+                  },
+              .on_detached =
+                  [this](SessionId session) {
+                    conductor.AssertHeld();
+                    conductor.Step(AgentDetached{session});
+                  }},
+             {}),
       conductor(strand, settings.coordinator, *store,
                 {.send = [this](SessionId session, const SharedMessage& m) { agents.Send(session, m); },
                  .close = [this](SessionId session) { agents.Close(session); },
@@ -135,14 +137,15 @@ void Daemon::State::Begin() {
     strand.SetTimer({.next_wakeup =
                          [this] {
                            conductor.AssertHeld();
-                           return std::min(conductor.NextWakeup(), control.NextWakeup());
+                           return std::min({conductor.NextWakeup(), control.NextWakeup(), agents.NextWakeup()});
                          },
                      .on_wakeup =
                          [this] {
                            conductor.AssertHeld();
                            const absl::Time now = runtime::MonotonicNow();
-                           if (conductor.NextWakeup() <= now) conductor.Step(Tick{});
+                           conductor.Wake(now);
                            control.Wake(now);
+                           agents.Wake(now);
                          }});
     // The coordinator learns the time at which it began to listen.
     conductor.Step(Tick{});
@@ -182,6 +185,7 @@ void Daemon::Stop() {
   }
   state_->planner.Stop();
   state_->strand.Stop();
+  state_->conductor.Stop();
 }
 
 }  // namespace evenkeel::controller

@@ -3,7 +3,7 @@
 // Store: what a controller keeps beyond its life: the term, and operations. Slots and maps are not here: the
 // agents' inventories are the truth about them.
 //
-// Threads:   one; the controller's strand.
+// Threads:   one at a time: at the start the caller's, then the StoreWriter's.
 // Errors:    kUnavailable another process holds the store; kResourceExhausted the disk is full;
 //            kPermissionDenied it is read-only; kDataLoss it is damaged; kFailedPrecondition it was written by
 //            a newer version. Messages name the store.

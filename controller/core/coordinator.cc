@@ -12,11 +12,19 @@
 #include "algos/base/status_macros.h"
 #include "controller/core/admission.h"
 #include "controller/core/group.h"
+#include "controller/core/group_bytes.h"
 #include "controller/core/group_report.h"
 #include "controller/core/operations.h"
 #include "controller/core/planning_settings.h"
 
 namespace evenkeel::controller {
+
+namespace {
+
+constexpr absl::Duration kForgettingInterval = absl::Minutes(1);
+constexpr size_t kForgottenMax = 65536;  // names remembered; then no further group is forgotten in this term
+
+}  // namespace
 
 struct Coordinator::State {
   explicit State(CoordinatorSettings the_settings)
@@ -34,6 +42,7 @@ struct Coordinator::State {
   void On(absl::Time now, const AgentDetached& event, Effects& effects);
   void On(absl::Time now, const RearrangeRequested& event, Effects& effects);
   void On(absl::Time now, const PlanComputed& event, Effects& effects);
+  void On(absl::Time now, const CancelRequested& event, Effects& effects);
   void On(absl::Time, const Tick&, Effects&) {}
 
   void Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
@@ -41,6 +50,10 @@ struct Coordinator::State {
   bool StepsDownFor(const Attach& attach, Effects& effects);
   void TakeTerm(absl::Time now, Effects& effects);
   void AdvanceGroups(absl::Time now, Effects& effects);
+  void ForgetGroups(absl::Time now, Effects& effects);
+  bool IsConfigured(std::string_view group) const;
+  // Whether a group of this shape may take its place beside the others.
+  absl::Status CheckRoom(const GroupInfo& info) const;
   void Refuse(SessionId session, absl::Status status, Effects& effects);
   const GroupSettings& SettingsOf(std::string_view group) const;
   absl::StatusOr<const Group*> FindGroup(std::string_view group) const;
@@ -53,9 +66,12 @@ struct Coordinator::State {
   uint32_t highest_term;  // stored or heard
   uint32_t term = 0;
   uint64_t next_plan_id = 1;
+  absl::Time next_forgetting = absl::InfinitePast();
+  // Groups whose agents may obey our term already.
+  absl::btree_map<std::string, Group::Numbers, std::less<>> forgotten;
   absl::btree_map<std::string, std::unique_ptr<Group>, std::less<>> groups;
   absl::btree_map<SessionId, Session> sessions;
-  absl::btree_map<std::string, std::string, std::less<>> plan_anew;  // group -> policy, of unfinished operations
+  absl::btree_map<std::string, Unfinished, std::less<>> plan_anew;  // by group
 };
 
 Coordinator::Coordinator(CoordinatorSettings settings) : state_(std::make_unique<State>(std::move(settings))) {
@@ -89,7 +105,7 @@ absl::Time Coordinator::NextWakeup() const {
     case State::Phase::kLeading:
       break;
   }
-  absl::Time next = absl::InfiniteFuture();
+  absl::Time next = state_->groups.empty() ? absl::InfiniteFuture() : state_->next_forgetting;
   for (const auto& [name, group] : state_->groups) next = std::min(next, group->NextWakeup());
   return next;
 }
@@ -103,6 +119,7 @@ bool Coordinator::State::StepsDownFor(const Attach& attach, Effects& effects) {
     // Another controller leads in the same term if this agent was not welcomed by us.
     const auto found = groups.find(attach.group.name);
     if (found != groups.end() && found->second->Welcomed(attach.member)) return false;
+    if (forgotten.contains(attach.group.name)) return false;
   }
   phase = Phase::kSteppedDown;
   effects.push_back(StepDown{attach.term_obeyed});
@@ -115,14 +132,23 @@ void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
   effects.push_back(PersistTerm{term});
   for (const OperationProgress& operation : settings.stored_operations) {
     if (IsFinished(operation.state)) continue;
+    if (operation.cancel_requested) {
+      operations.Close(operation.id, OperationState::kCancelled, "cancelled; the controller was started anew meanwhile",
+                       now, effects);
+      continue;
+    }
     operations.Close(operation.id, OperationState::kSuperseded,
                      absl::StrCat("the controller was started anew; ",
                                   operation.dry_run ? "ask again" : absl::StrCat("planned again in term ", term)),
                      now, effects);
-    if (!operation.dry_run) plan_anew[operation.group] = operation.policy;
+    if (operation.dry_run) continue;
+    const bool for_operator = operation.for_operator || operation.cause == Cause::kOperator;
+    const auto known = plan_anew.find(operation.group);
+    if (known != plan_anew.end() && known->second.for_operator && !for_operator) continue;
+    plan_anew[operation.group] = {operation.policy, operation.layers, for_operator};
   }
   for (auto& [name, group] : groups) {
-    if (const auto policy = plan_anew.find(name); policy != plan_anew.end()) group->PlanAnew(policy->second);
+    if (const auto left = plan_anew.find(name); left != plan_anew.end()) group->PlanAnew(left->second);
     group->TakeTerm(term, effects);
   }
 }
@@ -143,8 +169,21 @@ const GroupSettings& Coordinator::State::SettingsOf(std::string_view group) cons
 
 void Coordinator::State::AddGroup(const GroupInfo& info, absl::Time now) {
   auto group = std::make_unique<Group>(info, SettingsOf(info.name), term, operations, next_plan_id, now);
-  if (const auto policy = plan_anew.find(info.name); policy != plan_anew.end()) group->PlanAnew(policy->second);
+  if (const auto left = plan_anew.find(info.name); left != plan_anew.end()) group->PlanAnew(left->second);
+  if (const auto before = forgotten.find(info.name); before != forgotten.end()) group->ContinueFrom(before->second);
   groups.emplace(info.name, std::move(group));
+}
+
+absl::Status Coordinator::State::CheckRoom(const GroupInfo& info) const {
+  uint64_t others = 0;
+  for (const auto& [name, group] : groups) {
+    if (name != info.name) others += group->bytes();
+  }
+  const uint64_t wanted = GroupBytes(info, SettingsOf(info.name));
+  if (wanted <= settings.group_bytes_max && others <= settings.group_bytes_max - wanted) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("attach: group ", info.name, " would take ", wanted,
+                                                   " bytes beside the ", others, " of other groups: at most ",
+                                                   settings.group_bytes_max, " (group_bytes_max)"));
 }
 
 absl::Status Coordinator::State::TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects) {
@@ -154,7 +193,10 @@ absl::Status Coordinator::State::TakeIn(absl::Time now, SessionId session, const
       return absl::ResourceExhaustedError(
           absl::StrCat("attach: group ", attach.group.name, " would be one more than ", settings.num_groups_max));
     }
+    EVENKEEL_RETURN_IF_ERROR(CheckRoom(attach.group));
     AddGroup(attach.group, now);
+  } else if (groups.at(attach.group.name)->state().info != attach.group) {
+    EVENKEEL_RETURN_IF_ERROR(CheckRoom(attach.group));
   }
   return groups.at(attach.group.name)->OnAttach(session, attach, now, effects);
 }
@@ -219,7 +261,34 @@ void Coordinator::State::On(absl::Time now, const PlanComputed& event, Effects& 
   }
 }
 
+void Coordinator::State::On(absl::Time now, const CancelRequested& event, Effects& effects) {
+  const OperationProgress* operation = operations.Find(event.operation_id);
+  if (operation == nullptr || IsFinished(operation->state)) return;
+  const auto group = groups.find(operation->group);
+  if (group != groups.end()) group->second->OnCancel(event.operation_id, now, effects);
+}
+
+bool Coordinator::State::IsConfigured(std::string_view group) const {
+  return std::ranges::any_of(settings.groups, [&](const auto& entry) { return entry.first == group; });
+}
+
+void Coordinator::State::ForgetGroups(absl::Time now, Effects& effects) {
+  if (now < next_forgetting) return;
+  next_forgetting = now + std::min(settings.group_kept, kForgettingInterval);
+  absl::erase_if(groups, [&](const auto& entry) {
+    const auto& [name, group] = entry;
+    if (IsConfigured(name) || forgotten.size() >= kForgottenMax) return false;
+    if (group->IdleSince() + settings.group_kept > now) return false;
+    effects.push_back(
+        Note{name, absl::StrCat("forgotten: no agent was attached for ", absl::FormatDuration(settings.group_kept))});
+    plan_anew.erase(name);
+    forgotten[name] = group->numbers();
+    return true;
+  });
+}
+
 void Coordinator::State::AdvanceGroups(absl::Time now, Effects& effects) {
+  ForgetGroups(now, effects);
   for (auto& [name, group] : groups) {
     if (group->needs_advance() || group->NextWakeup() <= now) group->Advance(now, effects);
   }

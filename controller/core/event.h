@@ -2,7 +2,8 @@
 //
 // Events and effects of the Coordinator: all that the controller's core hears and all that it can have done.
 //
-// Order:     effects are carried out in the order given; what follows a Persist effect waits until it is durable.
+// Order:     effects are carried out in the order given; what follows a PersistTerm waits until it is durable. Operations
+//            are stored behind, in order; who asked for one is answered when the store has it.
 // Threads:   plain values.
 #pragma once
 
@@ -41,6 +42,7 @@ enum class OperationState : uint32_t {
   kFailed = 3,
   kSkipped = 4,     // decided not to act; `detail` says why
   kSuperseded = 5,  // re-planned by a later one
+  kCancelled = 6,   // by an operator; what was moved by then stays
 };
 
 struct OperationProgress {
@@ -49,8 +51,11 @@ struct OperationProgress {
   Cause cause = Cause::kOperator;
   OperationState state = OperationState::kPlanning;
   std::string policy;
-  bool dry_run = false;  // changes nothing
-  std::string detail;    // one sentence for people
+  std::vector<LayerId> layers;    // that alone may change, ascending; empty: all
+  bool for_operator = false;      // asked for, also where another controller goes on with it
+  bool cancel_requested = false;  // ends as soon as the waves at hand have
+  bool dry_run = false;           // changes nothing
+  std::string detail;             // one sentence for people
   absl::Time started;
   absl::Time changed;
   int num_layers = 0;  // that it rearranges
@@ -86,6 +91,10 @@ struct RearrangeRequested {
   bool dry_run = false;               // plan, price and report; change nothing
   PolicyOptions policy_options = {};  // over the configured ones where the policy is the same
 };
+// The operation ends as soon as it can; unknown and finished ones are left as they are.
+struct CancelRequested {
+  std::string operation_id;
+};
 struct PlanComputed {
   uint64_t plan_id = 0;
   absl::StatusOr<std::vector<algos::LayerPlan>> plans;  // [num_layers]
@@ -93,7 +102,8 @@ struct PlanComputed {
 // Time passed; given when NextWakeup was reached.
 struct Tick {};
 
-using Event = std::variant<AgentMessageReceived, AgentDetached, RearrangeRequested, PlanComputed, Tick>;
+using Event =
+    std::variant<AgentMessageReceived, AgentDetached, RearrangeRequested, PlanComputed, Tick, CancelRequested>;
 
 // ---- Effects -----------------------------------------------------------------------------------------------------
 
@@ -187,6 +197,8 @@ struct CoordinatorSettings {
   GroupSettings defaults;
   std::vector<std::pair<std::string, GroupSettings>> groups;  // by name; others take `defaults`
   int num_groups_max = 256;
+  absl::Duration group_kept = absl::Hours(24);   // without any agent; those in `groups` are kept for ever
+  uint64_t group_bytes_max = uint64_t{8} << 30;  // of all groups' tables, as estimated (GroupBytes)
   int num_operations_kept = 1000;
   // Those of earlier controllers, oldest first: their ids stay known; unfinished ones are closed as superseded and
   // their groups are planned anew (Cause::kTakeover).

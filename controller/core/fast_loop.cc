@@ -37,10 +37,10 @@ algos::Shares SharesIn(const algos::Replicas& replicas, int num_experts, const a
 
 }  // namespace
 
-bool FastLoop::HasEnough(std::span<const uint64_t> tokens) const {
+bool FastLoop::HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const {
   uint64_t sum = 0;
   for (uint64_t count : tokens) sum += count;
-  return sum >= kTokensPerRankMin * static_cast<uint64_t>(shape_.num_ranks);
+  return sum >= wanted * static_cast<uint64_t>(shape_.num_ranks);
 }
 
 double FastLoop::Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const {

@@ -18,6 +18,8 @@ class FastLoop {
  public:
   // Fewer routed copies than this per rank are noise: shares are not solved for them.
   static constexpr uint64_t kTokensPerRankMin = 64;
+  // With fewer than this per rank, chance alone lets realised loads differ from those foretold.
+  static constexpr uint64_t kTokensPerRankToJudge = 1024;
 
   explicit FastLoop(const algos::Shape& shape) : shape_(shape) {}
 
@@ -32,10 +34,13 @@ class FastLoop {
   // The map of `live` with `shares`, one for each of its replicas.
   Choice Take(const algos::Placement& live, std::span<const double> shares, std::span<const uint64_t> tokens) const;
 
-  bool HasEnough(std::span<const uint64_t> tokens) const;
+  bool HasEnough(std::span<const uint64_t> tokens) const { return HasPerRank(tokens, kTokensPerRankMin); }
+  bool HasEnoughToJudge(std::span<const uint64_t> tokens) const { return HasPerRank(tokens, kTokensPerRankToJudge); }
   double Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const;
 
  private:
+  bool HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const;
+
   const algos::Shape shape_;
   algos::SharesSolver solver_;
 };

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <span>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
@@ -11,44 +10,21 @@
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
 #include "controller/core/admission.h"
-#include "controller/core/layer_choice.h"
+#include "controller/core/group_bytes.h"
+#include "controller/core/group_load.h"
+#include "controller/core/rollout_book.h"
 #include "controller/core/slow_loop.h"
 
 namespace evenkeel::controller {
 
-namespace {
-
-std::vector<RankId> AttachedRanks(const Membership& members) {
-  std::vector<RankId> ranks;
-  for (const MemberRecord& record : members.members()) {
-    if (record.attached()) ranks.push_back(record.member.rank);
-  }
-  return ranks;
-}
-
-// Of a layer whose live slots changed. A plan's own shares hold once the layer is where the plan wants it.
-FastLoop::Choice FirstShares(GroupState& group, LayerId layer, const algos::LayerMap* before,
-                             std::span<const uint64_t> tokens) {
-  const algos::Placement live = group.slots.Live(layer);
-  const auto planned = group.planned_shares.find(layer);
-  if (planned == group.planned_shares.end() ||
-      HoldingsOf(planned->second.target, group.info.shape) != HoldingsOf(live, group.info.shape)) {
-    return group.fast_loop.Choose(live, before, tokens);
-  }
-  // Equal holdings: both list an expert's replicas on the same ranks in the same order.
-  FastLoop::Choice choice = group.fast_loop.Take(live, planned->second.shares, tokens);
-  group.planned_shares.erase(planned);
-  return choice;
-}
-
-}  // namespace
-
 Group::Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term, Operations& operations,
              uint64_t& next_plan_id, absl::Time now)
     : settings_(settings),
+      made_(now),
       operations_(operations),
       next_plan_id_(next_plan_id),
-      state_(std::make_unique<GroupState>(info, settings, term, now)) {
+      state_(std::make_unique<GroupState>(info, settings, term, now)),
+      bytes_(GroupBytes(info, settings)) {
   state_->publisher.Begin({term, 0});
 }
 
@@ -76,19 +52,30 @@ bool Group::MayBeReplaced(absl::Time now) const {
   return true;
 }
 
+Group::Numbers Group::numbers() const {
+  return {.epoch = state_->publisher.epoch(),
+          .highest_view = state_->highest_view,
+          .next_move_id = state_->orders.next_id(),
+          .num_operations = state_->num_operations};
+}
+
+void Group::ContinueFrom(const Numbers& numbers) {
+  state_->publisher.Begin(numbers.epoch);
+  state_->orders.ContinueAt(numbers.next_move_id);
+  state_->highest_view = numbers.highest_view;
+  state_->num_operations = numbers.num_operations;
+}
+
 void Group::StartOver(const GroupInfo& info, absl::Time now) {
-  const Epoch last = state_->publisher.epoch();
-  const uint64_t highest_view = state_->highest_view;
   for (const auto& [id, plan] : state_->plans) {
-    if (!plan.dry_run) takeover_policy_ = plan.policy;
+    if (!plan.dry_run) unfinished_ = {plan.policy, plan.layers, plan.for_operator};
   }
-  auto fresh = std::make_unique<GroupState>(info, settings_, state_->term, now);
-  fresh->publisher.Begin(last);
-  fresh->highest_view = highest_view;
-  fresh->num_operations = state_->num_operations;
-  fresh->alerts = state_->alerts;
-  fresh->totals = state_->totals;
-  state_ = std::move(fresh);
+  const Numbers reached = numbers();
+  const auto before = std::exchange(state_, std::make_unique<GroupState>(info, settings_, state_->term, now));
+  ContinueFrom(reached);
+  state_->alerts = before->alerts;
+  state_->totals = before->totals;
+  bytes_ = GroupBytes(info, settings_);
 }
 
 absl::Status Group::OnAttach(SessionId session, const Attach& attach, absl::Time now, Effects& effects) {
@@ -132,6 +119,18 @@ void Group::AdmitWaiters(absl::Time now, Effects& effects) {
     EVENKEEL_CHECK(admission.ok());
     if (*admission == Membership::Admission::kMember && state_->term > 0) welcomed_.insert(waiter.attach.member);
   }
+}
+
+absl::Time Group::IdleSince() const {
+  if (state_->running.has_value() || !state_->plans.empty() || !state_->members.waiters().empty()) {
+    return absl::InfiniteFuture();
+  }
+  absl::Time since = made_;
+  for (const MemberRecord& member : state_->members.members()) {
+    if (member.attached()) return absl::InfiniteFuture();
+    if (member.known()) since = std::max(since, member.changed);
+  }
+  return since;
 }
 
 void Group::CloseOperations(const std::string& why, absl::Time now, Effects& effects) {
@@ -202,6 +201,7 @@ absl::Status Group::On(MemberRecord& member, const LoadReport& message, absl::Ti
 absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::Time now, Effects& effects) {
   const bool ended = member.engine.alive && !message.alive;
   member.engine = message;
+  state_->step_times.Add(message.mean_step_time);
   if (!ended) return absl::OkStatus();
   state_->Alert(absl::StrCat("the engine of rank ", member.member.rank.value(), " has ended"), effects);
   AdmitWaiters(now, effects);
@@ -270,6 +270,11 @@ void Group::OnRearrange(const RearrangeRequested& request, absl::Time now, Effec
   needs_advance_ = true;
 }
 
+void Group::OnCancel(const std::string& operation_id, absl::Time now, Effects& effects) {
+  Cancel({*state_, operations_, next_plan_id_}, operation_id, now, effects);
+  needs_advance_ = true;
+}
+
 bool Group::OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects) {
   if (!TakePlan({*state_, operations_, next_plan_id_}, plan, now, effects)) return false;
   needs_advance_ = true;
@@ -281,19 +286,22 @@ bool Group::OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects) {
 void Group::Advance(absl::Time now, Effects& effects) {
   GroupState& group = *state_;
   needs_advance_ = false;
-  group.loads.SetExpected(AttachedRanks(group.members));
+  group.loads.SetExpected(group.members.AttachedRanks());
   const int num_closed = group.loads.Advance(now, group.predicted);
   group.num_windows_closed += num_closed;
-  windows_closed_ |= num_closed > 0;
+  if (num_closed > 0) {
+    windows_closed_ = true;
+    WatchGap(group, effects);
+  }
   if (FormGroup(group, effects)) AfterForming(now);
   if (group.formed) {
     const Planning planning{group, operations_, next_plan_id_};
     group.publisher.Tick(now, group.members, effects);
     group.orders.Tick(group.members, group.slots, now, effects);
-    group.rollouts.Plan(now, SlotLoadsNow(), effects);
+    group.rollouts.Plan(now, SlotLoadsNow(group), effects);
     Publish(ImprovedShares(now), effects);
     group.rollouts.SendOrders(now, group.publisher.view().number, effects);
-    TakeReports(planning, now, effects);
+    BookRollouts(group, operations_, now, effects);
     if (group.StaticReason().empty()) PlanIfDue(planning, now, effects);
   }
   SetWakeup();
@@ -302,9 +310,13 @@ void Group::Advance(absl::Time now, Effects& effects) {
 void Group::AfterForming(absl::Time now) {
   GroupState& group = *state_;
   if (settings_.placement_enabled) group.next_placement = now + settings_.placement_interval;
-  if (!takeover_policy_.has_value()) return;
-  group.next_cause = Cause::kTakeover;
-  group.next_policy = *std::exchange(takeover_policy_, std::nullopt);
+  std::optional<Unfinished> unfinished = std::exchange(unfinished_, std::nullopt);
+  if (!unfinished.has_value() || !(unfinished->for_operator || settings_.placement_enabled)) return;
+  // Of a group that was replaced by a smaller one, not all layers are left.
+  const bool all = unfinished->layers.empty();
+  std::erase_if(unfinished->layers, [&](LayerId layer) { return layer.value() >= group.info.num_layers; });
+  if (!all && unfinished->layers.empty()) return;
+  group.next = std::move(unfinished);
   group.next_placement = std::min(group.next_placement, now + 3 * settings_.window);
 }
 
@@ -365,25 +377,6 @@ void Group::ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects
     if (map.num_replicas(ExpertId(e)) > 0) continue;
     state_->Alert(absl::StrCat("expert ", e, " of layer ", layer.value(), " has no verified replica left"), effects);
   }
-}
-
-Rollouts::SlotLoads Group::SlotLoadsNow() const {
-  return [this, load = std::optional<algos::Load>()](LayerId layer) mutable {
-    if (!load.has_value()) load = state_->loads.Sum(settings_.num_windows_for_shares);
-    const auto tokens = load->layer(layer);
-    std::vector<uint64_t> of_slot(static_cast<size_t>(state_->info.shape.num_slots()), 0);
-    if (!state_->publisher.published()) return of_slot;
-    const algos::LayerMap& map = state_->publisher.map(layer);
-    for (int e = 0; e < state_->info.shape.num_experts; ++e) {
-      const auto slots = map.slots_of(ExpertId(e));
-      for (size_t i = 0; i < slots.size(); ++i) {
-        const uint64_t units = map.ShareUnits(ExpertId(e), static_cast<int>(i));
-        of_slot[slots[i].idx()] =
-            static_cast<uint64_t>((static_cast<unsigned __int128>(tokens[static_cast<size_t>(e)]) * units) >> 32);
-      }
-    }
-    return of_slot;
-  };
 }
 
 void Group::SetWakeup() {

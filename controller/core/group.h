@@ -38,7 +38,7 @@ class Group {
 
   void TakeTerm(uint32_t term, Effects& effects);
   // An operation of the controller before was under way: plan anew as soon as there is load.
-  void PlanAnew(std::string policy) { takeover_policy_ = std::move(policy); }
+  void PlanAnew(Unfinished unfinished) { unfinished_ = std::move(unfinished); }
   // Whether this member was ever welcomed by this controller.
   bool Welcomed(const Member& member) const { return welcomed_.contains(member); }
 
@@ -48,6 +48,7 @@ class Group {
   // Not OK: the agent broke the protocol and is to be refused. Messages of sessions that wait are ignored.
   absl::Status OnMessage(SessionId session, RankId rank, const AgentMessage& message, absl::Time now, Effects& effects);
   void OnRearrange(const RearrangeRequested& request, absl::Time now, Effects& effects);
+  void OnCancel(const std::string& operation_id, absl::Time now, Effects& effects);
   bool OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects);
 
   void Advance(absl::Time now, Effects& effects);
@@ -56,6 +57,21 @@ class Group {
   absl::Time NextWakeup() const { return next_wakeup_; }
 
   const GroupState& state() const { return *state_; }
+  uint64_t bytes() const { return bytes_; }
+
+  // What must go on from there where a group of the same name follows in the same term: its agents obey it already.
+  struct Numbers {
+    Epoch epoch;
+    uint64_t highest_view = 0;
+    uint64_t next_move_id = 0;
+    uint64_t num_operations = 0;
+  };
+  Numbers numbers() const;
+  // Requires: nothing was published or ordered yet.
+  void ContinueFrom(const Numbers& numbers);
+
+  // Since when no agent is attached and nothing is planned or under way; InfiniteFuture while it is otherwise.
+  absl::Time IdleSince() const;
 
  private:
   absl::Status On(MemberRecord& member, const Quiesced& message, absl::Time now, Effects& effects);
@@ -78,15 +94,16 @@ class Group {
   // The one place where maps are published.
   void Publish(Publisher::LayerMaps improved, Effects& effects);
   void ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects& effects);
-  Rollouts::SlotLoads SlotLoadsNow() const;
   void SetWakeup();
 
   const GroupSettings settings_;
+  const absl::Time made_;
   Operations& operations_;
   uint64_t& next_plan_id_;
   std::unique_ptr<GroupState> state_;
+  uint64_t bytes_;  // GroupBytes of its present shape
   absl::btree_set<Member> welcomed_;
-  std::optional<std::string> takeover_policy_;
+  std::optional<Unfinished> unfinished_;
   bool windows_closed_ = false;  // since the fast loop last looked
   bool needs_advance_ = true;
   absl::Time next_wakeup_ = absl::InfinitePast();

@@ -157,6 +157,9 @@ GroupStatus ReportGroup(const GroupState& group, absl::Time now) {
   for (int l = 0; l < group.info.num_layers; ++l) status.layers.push_back(ReportLayer(group, LayerId(l), balance));
   status.waves_blocked = group.rollouts.Blocked(now, group.publisher.view().number);
   status.alerts.assign(group.alerts.begin(), group.alerts.end());
+  status.imbalance_gap = group.gap.text();
+  status.step_time_p99 = group.step_times.P99();
+  status.wave_deadline = group.rollouts.WaveDeadline();
   status.totals = group.totals;
   status.totals.tokens = group.loads.num_tokens();
   status.totals.unrouted_tokens = group.loads.num_unrouted_tokens();

@@ -24,6 +24,7 @@
 #include "algos/problem.h"
 #include "controller/core/event.h"
 #include "controller/core/fast_loop.h"
+#include "controller/core/gap_watch.h"
 #include "controller/core/layer_choice.h"
 #include "controller/core/load_book.h"
 #include "controller/core/membership.h"
@@ -32,6 +33,7 @@
 #include "controller/core/rollout.h"
 #include "controller/core/slot_table.h"
 #include "controller/core/status.h"
+#include "controller/core/step_times.h"
 
 namespace evenkeel::controller {
 
@@ -41,19 +43,30 @@ struct PendingPlan {
   std::string policy;
   std::string phase;  // "prefill" or "decode" where it plans on that phase's tokens alone
   Cause cause = Cause::kSlowLoop;
+  std::vector<LayerId> layers;  // that were named; empty: none was
+  bool for_operator = false;
   bool dry_run = false;
   std::shared_ptr<const algos::Problem> problem;
   absl::Duration span;                 // that the problem's episodes cover
   std::vector<LayerDecision> skipped;  // layers that the problem leaves out
 };
 
+// What a controller before, or a group before this one, left undone.
+struct Unfinished {
+  std::string policy;
+  std::vector<LayerId> layers;  // empty: all
+  bool for_operator = false;
+};
+
 // The operation whose layers are on their way.
 struct RunningOperation {
   std::string id;
   Cause cause = Cause::kSlowLoop;
+  bool cancelled = false;
   int num_layers_left = 0;
   int num_layers_failed = 0;
-  std::string failure;  // of the first layer that failed
+  int num_layers_stopped = 0;  // before they were done: it was cancelled
+  std::string failure;         // of the first layer that failed
 };
 
 // What a plan wants of a layer that is on its way there.
@@ -73,7 +86,7 @@ struct GroupState {
         slots(info.shape, info.num_layers, settings.mismatches_until_condemned),
         publisher(info.shape.num_ranks, info.num_layers),
         orders(the_term),
-        rollouts({info, settings, members, slots, orders}),
+        rollouts({info, settings, members, slots, orders, step_times}),
         fast_loop(info.shape),
         loads(info, settings, now),
         predicted(static_cast<size_t>(info.num_layers), 0.0),
@@ -89,9 +102,11 @@ struct GroupState {
   SlotTable slots;
   Publisher publisher;
   MoveOrders orders;
+  StepTimes step_times;
   Rollouts rollouts;
   FastLoop fast_loop;
   LoadBook loads;
+  GapWatch gap;
   std::vector<double> predicted;      // [num_layers] of the shares in force, when they were chosen; 0: unknown
   std::vector<LayerMemory> memories;  // [num_layers]
   absl::btree_map<LayerId, PlannedShares> planned_shares;  // until the layer is there
@@ -100,9 +115,8 @@ struct GroupState {
   uint64_t num_operations = 0;  // begun by the group itself
   absl::Time next_shares = absl::InfinitePast();
   absl::Time next_placement = absl::InfiniteFuture();
-  Cause next_cause = Cause::kSlowLoop;  // of the next plan
-  std::string next_policy;              // empty: the configured one
-  std::string last_skip;                // why the slow loop did nothing, last time
+  std::optional<Unfinished> next;  // what the next plan goes on with; empty: the slow loop plans for itself
+  std::string last_skip;           // why the slow loop did nothing, last time
   absl::btree_map<uint64_t, PendingPlan> plans;
   std::optional<RunningOperation> running;
   std::deque<std::string> alerts;

@@ -46,6 +46,7 @@ struct LayerRollout {
   algos::Placement target;
   std::string operation_id;
   bool in_wave = false;
+  bool stopping = false;  // no wave after this one
   RolloutWave wave;
   absl::Time retry = absl::InfinitePast();  // no wave before
   bool backing_off = false;
@@ -62,7 +63,16 @@ using LayerRollouts = absl::btree_map<LayerId, LayerRollout>;
 
 // What happened, for operations, totals and alerts.
 struct RolloutReport {
-  enum class Kind { kWaveBegun, kWaveUndone, kMoveVerified, kMoveFailed, kLayerDone, kLayerFailed, kAlert };
+  enum class Kind {
+    kWaveBegun,
+    kWaveUndone,
+    kMoveVerified,
+    kMoveFailed,
+    kLayerDone,
+    kLayerFailed,
+    kLayerStopped,
+    kAlert
+  };
   Kind kind = Kind::kWaveBegun;
   LayerId layer;
   std::string operation_id;  // empty: of none that still runs

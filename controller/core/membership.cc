@@ -123,6 +123,14 @@ Epoch Membership::OldestQuiesced() const {
   return oldest;
 }
 
+std::vector<RankId> Membership::AttachedRanks() const {
+  std::vector<RankId> ranks;
+  for (const MemberRecord& record : members_) {
+    if (record.attached()) ranks.push_back(record.member.rank);
+  }
+  return ranks;
+}
+
 std::vector<Member> Membership::Members() const {
   std::vector<Member> members;
   for (const MemberRecord& record : members_) {

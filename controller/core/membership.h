@@ -89,6 +89,7 @@ class Membership {
   Epoch OldestQuiesced() const;
 
   std::vector<Member> Members() const;
+  std::vector<RankId> AttachedRanks() const;
   // Takes the waiter of `rank` out; empty if there is none.
   std::optional<Waiter> TakeWaiter(RankId rank);
 

@@ -44,10 +44,13 @@ class MoveOrders {
   static constexpr absl::Duration kAnswerSlack = absl::Seconds(1);
   static constexpr absl::Duration kCancelInterval = absl::Seconds(2);
 
-  // Ids are unique over terms.
+  // Ids are unique over terms and, through ContinueAt, over the groups of one name in a term.
   explicit MoveOrders(uint32_t term) { SetTerm(term); }
   // Requires: nothing was ordered yet.
   void SetTerm(uint32_t term) { next_id_ = uint64_t{term} << 32 | 1; }
+  uint64_t next_id() const { return next_id_; }
+  // Requires: nothing was ordered yet.
+  void ContinueAt(uint64_t next_id) { next_id_ = next_id; }
 
   struct Request {
     LayerId layer;

@@ -70,7 +70,7 @@ PlanScope Begin(const GroupState& group, std::string policy) {
   problem.num_expert_groups = settings.num_expert_groups;
   problem.episodes = std::move(history.episodes);
   if (problem.episodes.empty()) problem.episodes.push_back(UniformLoad(group.info));
-  for (int l = 0; l < group.info.num_layers; ++l) problem.current.push_back(group.slots.Live(LayerId(l)));
+  for (int l = 0; l < group.info.num_layers; ++l) problem.current.push_back(group.slots.LiveAndComing(LayerId(l)));
   problem.pins = settings.pins;
   problem.capacities = settings.capacities;
   problem.cost = settings.cost;

@@ -8,6 +8,7 @@
 
 #include "algos/moves.h"
 #include "algos/trigger.h"
+#include "controller/core/group_bytes.h"
 #include "controller/core/targets.h"
 
 namespace evenkeel::controller {
@@ -105,7 +106,7 @@ std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const 
              .tokens_per_second = TokensPerSecond(tokens, rules.span),
              .num_ranks = problem.shape.num_ranks,
              .num_moves = decision.num_moves,
-             .link_bytes = static_cast<uint64_t>(received) * info.expert_bytes},
+             .link_bytes = ExpertBytes(received, info)},
             options, decision);
     }
     const uint64_t bytes = static_cast<uint64_t>(decision.num_moves) * info.expert_bytes;

@@ -31,7 +31,7 @@ void Rollouts::Start(LayerId layer, algos::Placement target, std::string operati
   rollout.target = std::move(target);
   rollout.operation_id = std::move(operation_id);
   rollout.num_undone = rollout.num_failed = rollout.num_undone_by_culprit = 0;
-  rollout.backing_off = false;
+  rollout.backing_off = rollout.stopping = false;
   rollout.retry = now;
   for (WaveMove& move : rollout.wave.moves) {
     if (move.state == WaveMove::State::kWaiting) move.state = WaveMove::State::kEnded;
@@ -43,6 +43,11 @@ void Rollouts::Stop(LayerId layer) {
   if (found == layers_.end()) return;
   if (found->second.in_wave) ReturnRetired(layer, found->second.wave);
   layers_.erase(found);
+}
+
+void Rollouts::StopAfterWave(LayerId layer) {
+  const auto found = layers_.find(layer);
+  if (found != layers_.end()) found->second.stopping = true;
 }
 
 void Rollouts::ReturnRetired(LayerId layer, const RolloutWave& wave) {
@@ -69,6 +74,12 @@ void Rollouts::PlanLayer(LayerId layer, LayerRollout& rollout, absl::Time now, c
     } else if (rollout.wave.deadline <= now) {
       UndoWave(layer, rollout, now, effects);
     }
+  }
+  if (rollout.stopping && !rollout.in_wave) {
+    ReturnRetired(layer, rollout.wave);
+    reports_.push_back(ReportOf(Report::Kind::kLayerStopped, layer, rollout.operation_id));
+    done_.push_back(layer);
+    return;
   }
   if (rollout.num_undone >= kWavesUndoneMax || rollout.num_failed >= kWavesFailedMax) {
     Finish(layer, rollout, absl::UnavailableError(absl::StrCat("gave up layer ", layer.value(), ": ", rollout.reason)));
@@ -159,11 +170,14 @@ void Rollouts::EnterWave(LayerId layer, LayerRollout& rollout, algos::Wave wave,
   for (algos::PlannedMove& move : wave.moves)
     rollout.wave.moves.push_back({std::move(move), WaveMove::State::kWaiting});
   rollout.wave.begun = now;
-  rollout.wave.deadline =
-      now + scene_.settings.wave_deadline * (1 << std::min(rollout.num_undone, kDeadlineDoublingsMax));
+  rollout.wave.deadline = now + WaveDeadline() * (1 << std::min(rollout.num_undone, kDeadlineDoublingsMax));
   rollout.in_wave = true;
   reports_.push_back(ReportOf(Report::Kind::kWaveBegun, layer, rollout.operation_id));
   reports_.back().num_moves = static_cast<int>(rollout.wave.moves.size());
+}
+
+absl::Duration Rollouts::WaveDeadline() const {
+  return std::max(scene_.settings.wave_deadline, std::min(kStepsPerWave * scene_.step_times.P99(), kWaveDeadlineMax));
 }
 
 void Rollouts::StageWanted(LayerId layer, const LayerRollout& rollout, std::vector<SlotIdx>& staged) {

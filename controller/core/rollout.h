@@ -29,6 +29,7 @@
 #include "controller/core/move_orders.h"
 #include "controller/core/slot_table.h"
 #include "controller/core/status.h"
+#include "controller/core/step_times.h"
 
 namespace evenkeel::controller {
 
@@ -37,6 +38,8 @@ class Rollouts {
   static constexpr int kWavesUndoneMax = 10;  // in a row without a verified move; then the layer gives up
   static constexpr int kWavesFailedMax = 8;   // likewise, of waves whose moves all failed
   static constexpr int kAlertAfter = 3;       // waves undone in a row with the same culprit (rule 28)
+  static constexpr int kStepsPerWave = 20;    // of the 99th percentile; up to kWaveDeadlineMax
+  static constexpr absl::Duration kWaveDeadlineMax = absl::Hours(1);
 
   // What the rollouts look at and change; outlives them.
   struct Scene {
@@ -45,6 +48,7 @@ class Rollouts {
     const Membership& members;
     SlotTable& slots;
     MoveOrders& orders;
+    const StepTimes& step_times;
   };
   explicit Rollouts(const Scene& scene) : scene_(scene) {}
 
@@ -52,6 +56,8 @@ class Rollouts {
   void Start(LayerId layer, algos::Placement target, std::string operation_id, absl::Time now);
   // No further waves; what was retired and is whole returns to the maps.
   void Stop(LayerId layer);
+  // As Stop, once the wave at hand has ended; nothing where the layer is not on its way.
+  void StopAfterWave(LayerId layer);
   bool running() const { return !layers_.empty(); }
   bool running(LayerId layer) const { return layers_.contains(layer); }
 
@@ -75,6 +81,9 @@ class Rollouts {
   void OnMoveEnded(const MoveEnd& end);
 
   absl::Time NextWakeup() const;
+
+  // Of a wave's first try: kStepsPerWave times the group's measured step time, or as set where that is more (rule 28).
+  absl::Duration WaveDeadline() const;
 
   // ---- What happened, for operations and totals; each call returns what is new since the last one.
   using Report = RolloutReport;

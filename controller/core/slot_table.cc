@@ -260,7 +260,7 @@ std::vector<LayerId> SlotTable::Commit(Epoch epoch) {
   }
   for (const Place& place : adds_) {
     Slot& slot = Mutable(place.layer, place.slot);
-    if (!slot.spare() || !Matches(place.layer, slot.expert, slot.fingerprint)) continue;
+    if (!MayBeAdded(place.layer, slot)) continue;
     slot.use = SlotUse::kLive;
     slot.since = Epoch();
     ++num_live_[ExpertIndex(place.layer, slot.expert)];
@@ -293,6 +293,19 @@ algos::Placement SlotTable::Live(LayerId layer) const {
     placement.expert_of_slot.push_back(slot.use == SlotUse::kLive ? slot.expert : kNoExpert);
   }
   return placement;
+}
+
+algos::Placement SlotTable::LiveAndComing(LayerId layer) const {
+  algos::Placement placement = Live(layer);
+  for (const Place& place : adds_) {
+    const Slot& slot = at(layer, place.slot);
+    if (place.layer == layer && MayBeAdded(layer, slot)) placement.expert_of_slot[place.slot.idx()] = slot.expert;
+  }
+  return placement;
+}
+
+bool SlotTable::MayBeAdded(LayerId layer, const Slot& slot) const {
+  return slot.spare() && Matches(layer, slot.expert, slot.fingerprint);
 }
 
 int SlotTable::NumLive(LayerId layer, ExpertId expert) const { return num_live_[ExpertIndex(layer, expert)]; }

@@ -114,6 +114,8 @@ class SlotTable {
 
   // The live slots.
   algos::Placement Live(LayerId layer) const;
+  // Those, and what is staged to be added to them.
+  algos::Placement LiveAndComing(LayerId layer) const;
   int NumLive(LayerId layer, ExpertId expert) const;
   int NumCondemned(LayerId layer) const;
 
@@ -131,6 +133,7 @@ class SlotTable {
   }
   Slot& Mutable(LayerId layer, SlotIdx slot) { return slots_[IndexOf(layer, slot)]; }
   bool Matches(LayerId layer, ExpertId expert, uint64_t fingerprint) const;
+  bool MayBeAdded(LayerId layer, const Slot& slot) const;
   Outcome TakeOut(LayerId layer, SlotIdx at);
   Outcome ConfirmLive(LayerId layer, SlotIdx at, const SlotRecord& record);
   Outcome ConfirmWriting(LayerId layer, SlotIdx at, const SlotRecord& record);

@@ -28,6 +28,8 @@ OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   operation.cause = plan.cause;
   operation.policy = plan.policy;
   operation.phase = plan.phase;
+  operation.layers = plan.layers;
+  operation.for_operator = plan.for_operator;
   operation.dry_run = plan.dry_run;
   return operation;
 }
@@ -150,10 +152,9 @@ void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation
 
 // What becomes of each layer that was planned.
 std::vector<PricedLayer> Decide(GroupState& group, const PendingPlan& plan, std::span<const algos::Placement> targets) {
-  const bool asked = plan.cause == Cause::kOperator;
   std::vector<PricedLayer> priced = PriceOf(*plan.problem, targets, group.info, group.settings, group.slots,
-                                            group.fast_loop, {.force = asked, .span = plan.span});
-  if (!asked) KeepWithinBudgets(priced, group.memories, group.settings.planning, group.num_windows_closed);
+                                            group.fast_loop, {.force = plan.for_operator, .span = plan.span});
+  if (!plan.for_operator) KeepWithinBudgets(priced, group.memories, group.settings.planning, group.num_windows_closed);
   return priced;
 }
 
@@ -202,17 +203,41 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   plan.operation_id = request.operation_id;
   plan.policy = request.policy.empty() ? group.settings.policy : request.policy;
   plan.cause = Cause::kOperator;
+  plan.for_operator = true;
   plan.dry_run = request.dry_run;
   if (const absl::Status status = CheckRequest(group, request); !status.ok()) {
     Begin(planning, Describe(group, plan), OperationState::kFailed, std::string(status.message()), now, effects);
     return;
   }
   if (!request.dry_run) Supersede(planning, request.operation_id, now, effects);
-  PlanScope scope = AskedScope(group, request.policy, request.policy_options, request.layers);
+  plan.layers = request.layers;
+  std::ranges::sort(plan.layers);
+  const auto repeated = std::ranges::unique(plan.layers);
+  plan.layers.erase(repeated.begin(), repeated.end());
+  PlanScope scope = AskedScope(group, request.policy, request.policy_options, plan.layers);
   plan.policy = scope.policy;
   plan.phase = scope.phase;
   planning.operations.Begin(Describe(group, plan), now, effects);
   RequestPlan(planning, std::move(plan), std::move(scope), effects);
+}
+
+void Cancel(Planning planning, const std::string& operation_id, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const bool planned =
+      absl::erase_if(group.plans, [&](const auto& entry) { return entry.second.operation_id == operation_id; }) > 0;
+  const bool running = group.running.has_value() && group.running->id == operation_id;
+  if (!planned && !running) return;
+  planning.operations.Update(
+      operation_id, now,
+      [&](OperationProgress& operation) {
+        operation.cancel_requested = true;
+        if (planned) operation.state = OperationState::kCancelled;
+        operation.detail = planned ? "cancelled before anything was moved" : "cancelled: the waves at hand end first";
+      },
+      effects);
+  if (!running) return;
+  group.running->cancelled = true;
+  for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.StopAfterWave(LayerId(l));
 }
 
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
@@ -222,9 +247,12 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
     group.next_placement = now + group.settings.window;
     return;
   }
+  const Unfinished next = group.next.value_or(Unfinished());
   PendingPlan plan;
-  plan.cause = group.next_cause;
-  plan.policy = group.next_policy.empty() ? group.settings.policy : group.next_policy;
+  plan.cause = group.next.has_value() ? Cause::kTakeover : Cause::kSlowLoop;
+  plan.policy = next.policy.empty() ? group.settings.policy : next.policy;
+  plan.layers = next.layers;
+  plan.for_operator = next.for_operator;
   if (!AnyLayerHasEnough(group, group.loads.Sum(group.settings.num_windows_for_placement))) {
     group.next_placement = now + std::min(group.settings.placement_interval, 10 * group.settings.window);
     const std::string reason = "too little load was counted to plan by";
@@ -234,10 +262,11 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
     return;
   }
   group.last_skip.clear();
-  group.next_cause = Cause::kSlowLoop;
+  group.next.reset();
   group.next_placement =
       group.settings.placement_enabled ? now + group.settings.placement_interval : absl::InfiniteFuture();
-  PlanScope scope = OwnScope(group, std::exchange(group.next_policy, {}));
+  // What an operator asked for is gone on with as asked, whatever the slow loop would choose.
+  PlanScope scope = next.for_operator ? AskedScope(group, next.policy, {}, next.layers) : OwnScope(group, next.policy);
   plan.policy = scope.policy;
   plan.phase = scope.phase;
   plan.operation_id = OwnId(planning);
@@ -270,107 +299,21 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
       plan.operation_id, now,
       [&](OperationProgress& operation) {
         Describe(AllDecisions(plan.skipped, priced), operation);
-        operation.state = plan.dry_run                     ? OperationState::kDone
-                          : any                            ? OperationState::kRunning
-                          : plan.cause == Cause::kOperator ? OperationState::kDone
-                                                           : OperationState::kSkipped;
+        operation.state = plan.dry_run        ? OperationState::kDone
+                          : any               ? OperationState::kRunning
+                          : plan.for_operator ? OperationState::kDone
+                                              : OperationState::kSkipped;
         if (plan.dry_run) operation.detail = absl::StrCat("dry run: ", operation.detail);
       },
       effects);
   if (plan.dry_run) return true;
   RememberAll(group, *plan.problem, priced, targets);
-  if (plan.cause != Cause::kOperator) {
+  if (!plan.for_operator) {
     group.totals.layers_planned += priced.size();
     CountDecisions(AllDecisions({}, priced), group.totals);
   }
   if (any) StartRollouts(group, plan, priced, std::move(targets), *computed.plans, now);
   return true;
-}
-
-namespace {
-
-void CountReport(GroupTotals& totals, const RolloutReport& report) {
-  switch (report.kind) {
-    case RolloutReport::Kind::kWaveBegun:
-      ++totals.waves;
-      break;
-    case RolloutReport::Kind::kWaveUndone:
-      ++totals.waves_undone;
-      break;
-    case RolloutReport::Kind::kMoveVerified:
-      ++totals.moves;
-      totals.bytes_moved += report.bytes;
-      break;
-    case RolloutReport::Kind::kMoveFailed:
-      ++totals.moves_failed;
-      break;
-    case RolloutReport::Kind::kLayerDone:
-      ++totals.rollouts;
-      break;
-    case RolloutReport::Kind::kLayerFailed:
-    case RolloutReport::Kind::kAlert:
-      break;
-  }
-}
-
-void CountReport(OperationProgress& operation, const RolloutReport& report) {
-  switch (report.kind) {
-    case RolloutReport::Kind::kWaveBegun:
-      ++operation.num_waves;
-      break;
-    case RolloutReport::Kind::kWaveUndone:
-      operation.detail = absl::StrCat("a wave was undone: ", report.text);
-      break;
-    case RolloutReport::Kind::kMoveVerified:
-      ++operation.num_moves_done;
-      operation.num_moves = std::max(operation.num_moves, operation.num_moves_done);
-      operation.bytes_done += report.bytes;
-      operation.num_corrupt += report.num_corrupt;
-      break;
-    case RolloutReport::Kind::kMoveFailed:
-      ++operation.num_moves_failed;
-      operation.num_corrupt += report.num_corrupt;
-      operation.detail = report.text;
-      break;
-    case RolloutReport::Kind::kLayerDone:
-      ++operation.num_layers_done;
-      break;
-    case RolloutReport::Kind::kLayerFailed:
-    case RolloutReport::Kind::kAlert:
-      break;
-  }
-}
-
-}  // namespace
-
-void TakeReports(Planning planning, absl::Time now, Effects& effects) {
-  GroupState& group = planning.group;
-  for (const RolloutReport& report : group.rollouts.TakeReports()) {
-    CountReport(group.totals, report);
-    if (report.kind == RolloutReport::Kind::kAlert) group.Alert(report.text, effects);
-    planning.operations.Update(
-        report.operation_id, now, [&](OperationProgress& operation) { CountReport(operation, report); }, effects);
-    if (!group.running.has_value() || group.running->id != report.operation_id) continue;
-    RunningOperation& running = *group.running;
-    const bool failed = report.kind == RolloutReport::Kind::kLayerFailed;
-    if (failed) group.planned_shares.erase(report.layer);
-    if (!failed && report.kind != RolloutReport::Kind::kLayerDone) continue;
-    --running.num_layers_left;
-    running.num_layers_failed += failed;
-    if (failed && running.failure.empty()) running.failure = report.text;
-    if (running.num_layers_left > 0) continue;
-    planning.operations.Update(
-        running.id, now,
-        [&](OperationProgress& operation) {
-          operation.state = running.num_layers_failed > 0 ? OperationState::kFailed : OperationState::kDone;
-          operation.detail = running.num_layers_failed > 0
-                                 ? running.failure
-                                 : absl::StrCat(operation.num_layers_done, " layers, ", operation.num_moves_done,
-                                                " moves, ", operation.num_moves_failed, " retried");
-        },
-        effects);
-    group.running.reset();
-  }
 }
 
 }  // namespace evenkeel::controller

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "absl/time/time.h"
 
@@ -29,13 +30,13 @@ struct Planning {
 // An operator asks. Requires: the operation's id is unknown.
 void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects);
 
+// Ends an operation of the group: at once while it is planned, else once the waves at hand have ended.
+void Cancel(Planning planning, const std::string& operation_id, absl::Time now, Effects& effects);
+
 // Begins a plan of the controller's own where one is due. `windows_closed`: load is new.
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects);
 
 // True where the plan was this group's.
 bool TakePlan(Planning planning, const PlanComputed& plan, absl::Time now, Effects& effects);
-
-// Books what the rollouts did: operations, totals, alerts.
-void TakeReports(Planning planning, absl::Time now, Effects& effects);
 
 }  // namespace evenkeel::controller

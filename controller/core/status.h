@@ -105,6 +105,9 @@ struct GroupStatus {
   std::vector<LayerStatus> layers;
   std::vector<WaveBlocked> waves_blocked;
   std::vector<std::string> alerts;  // newest last, the latest 32
+  std::string imbalance_gap;        // how realised and foretold imbalance differ, while they do for long (rule 31)
+  absl::Duration step_time_p99;     // measured; zero: unknown
+  absl::Duration wave_deadline;     // of a wave's first try
   GroupTotals totals;
 };
 

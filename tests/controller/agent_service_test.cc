@@ -5,9 +5,12 @@
 #include <string>
 #include <variant>
 
+#include "absl/synchronization/notification.h"
 #include "catch2/catch.hpp"
 
 #include "proto/convert_common.h"
+#include "runtime/clock.h"
+#include "runtime/strand.h"
 #include "tests/controller/fake_agent.h"
 #include "tests/controller/running_daemon.h"
 
@@ -98,6 +101,38 @@ TEST_CASE("an agent of another world size is refused with a reason", "[agent_ser
   CHECK(end.error_code() != grpc::StatusCode::OK);
   CHECK(end.error_code() == static_cast<grpc::StatusCode>(std::get<Refused>(*refused).status.code()));
   CHECK(end.error_message() == std::get<Refused>(*refused).status.message());
+}
+
+TEST_CASE("a stream that sends no attach in time is ended, one that has sent it is not", "[agent_service]") {
+  runtime::Strand strand({.name = "test"});
+  AgentService service(strand, {.on_message = [](SessionId, AgentMessage) {}, .on_detached = [](SessionId) {}},
+                       {.attach_within = absl::Seconds(2)});
+  absl::Notification timed;
+  REQUIRE(strand
+              .Post([&] {
+                strand.AssertHeld();
+                strand.SetTimer({.next_wakeup = [&] { return service.NextWakeup(); },
+                                 .on_wakeup = [&] { service.Wake(runtime::MonotonicNow()); }});
+                timed.Notify();
+              })
+              .ok());
+  timed.WaitForNotification();
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service.service());
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  const std::string address = "127.0.0.1:" + std::to_string(port);
+  FakeAgent silent(address), good(address);
+  REQUIRE(good.Send(FakeAttach(FakeGroup("chat"), 0)));
+  const grpc::Status end = silent.End();
+  CHECK(end.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
+  CHECK(end.error_message() == "no attach within 2s");
+  CHECK(good.Send(Quiesced{}));  // past its deadline too
+  service.CloseAll(absl::UnavailableError("the test ends"));
+  CHECK(good.End().error_code() == grpc::StatusCode::UNAVAILABLE);
+  server->Shutdown();
+  strand.Stop();
 }
 
 TEST_CASE("an oversized message is refused and the controller goes on", "[agent_service]") {

@@ -121,15 +121,14 @@ void Cluster::Deliver(const Event& event) {
 }
 
 void Cluster::Settle() {
-  static thread_local int depth = 0;
-  if (depth > 0) return;  // the outer loop takes what was added
-  ++depth;
+  if (settling_) return;  // the outer loop takes what was added
+  settling_ = true;
   while (!inbox_.empty()) {
     const Event event = std::move(inbox_.front());
     inbox_.pop_front();
     for (const Effect& effect : coordinator->Step(now, event)) Take(effect);
   }
-  --depth;
+  settling_ = false;
 }
 
 void Cluster::Run(absl::Duration duration) {
@@ -167,7 +166,9 @@ void Cluster::ReportLoad() {
         const auto slots = map.slots_of(ExpertId(e));
         for (size_t i = 0; i < slots.size(); ++i) {
           if (options.shape.RankOf(slots[i]).idx() != r) continue;
-          const double share = static_cast<double>(map.ShareUnits(ExpertId(e), static_cast<int>(i))) / 0x1p32;
+          const double share = ignores_shares
+                                   ? (i == 0 ? 1.0 : 0.0)
+                                   : static_cast<double>(map.ShareUnits(ExpertId(e), static_cast<int>(i))) / 0x1p32;
           const auto tokens = static_cast<uint64_t>(share * static_cast<double>(load[l][static_cast<size_t>(e)]) / 10);
           LoadReport::Entry entry{LayerId(static_cast<int>(l)), slots[i], ExpertId(e), tokens};
           if (l < prefill_load.size()) {
@@ -180,6 +181,10 @@ void Cluster::ReportLoad() {
       }
     }
     Send(static_cast<int>(r), report);
+    EngineStatus status;
+    status.called_begin_step = status.called_end_step = status.called_route = true;
+    status.mean_step_time = agent.mean_step_time;
+    if (agent.mean_step_time > absl::ZeroDuration()) Send(static_cast<int>(r), status);
   }
 }
 
@@ -372,7 +377,7 @@ void Cluster::JudgeMaps(const Maps& maps) const {
 }
 
 std::string Cluster::StateOf(std::string_view operation) const {
-  static const char* const kNames[] = {"planning", "running", "done", "failed", "skipped", "superseded"};
+  static const char* const kNames[] = {"planning", "running", "done", "failed", "skipped", "superseded", "cancelled"};
   const auto found = coordinator->GetOperation(operation);
   return found.ok() ? kNames[static_cast<size_t>(found->state)] : "unknown";
 }

@@ -42,7 +42,8 @@ struct FakeAgent {
   bool holds_moves = false;
   int num_moves_to_corrupt = 0;
   int num_moves_to_fail = 0;
-  int num_mismatches = 0;  // of the next move, before it ends well
+  absl::Duration mean_step_time;  // told with every report
+  int num_mismatches = 0;         // of the next move, before it ends well
   bool welcomed = false;
   std::optional<absl::Status> refused;
 };
@@ -93,7 +94,8 @@ class Cluster {
   // Of these; the rest is of decode. Empty: no phase is told.
   std::vector<std::vector<uint64_t>> prefill_load;
   uint32_t stored_term = 0;
-  bool hold_plans = false;  // computed plans wait in `plans`
+  bool ignores_shares = false;  // engines send each expert's tokens to its first replica alone
+  bool hold_plans = false;      // computed plans wait in `plans`
   std::deque<ComputePlan> plans;
   // What was seen.
   std::vector<std::string> notes;
@@ -119,6 +121,7 @@ class Cluster {
   void JudgeMaps(const Maps& maps) const;
 
   std::deque<Event> inbox_;  // for the coordinator
+  bool settling_ = false;
   SessionId next_session_ = 1;
   absl::Time next_report_;
 };

@@ -85,6 +85,8 @@ TEST_CASE("values out of range are refused by the path of the field", "[config]"
   CHECK(ErrorOf("defaults { link_bytes_per_second: 0 }").find("defaults.link_bytes_per_second is 0") == 0);
   CHECK(ErrorOf("defaults { num_windows_kept: 30 }") ==
         "defaults.num_windows_for_placement is 60: at most num_windows_kept, 30, wanted");
+  CHECK(ErrorOf("group_kept_ms: 999") == "group_kept_ms is 999: 1000 to 31536000000 wanted");
+  CHECK(ErrorOf("group_bytes_max: 1000") == "group_bytes_max is 1000: 1048576 to 1125899906842624 wanted");
   CHECK(ErrorOf("num_groups_max: 0") == "num_groups_max is 0: 1 to 65536 wanted");
   CHECK(ErrorOf("listen_interval_ms: 600001") == "listen_interval_ms is 600001: 0 to 600000 wanted");
   CHECK(ErrorOf("num_operations_kept: 10001") == "num_operations_kept is 10001: 1 to 10000 wanted");

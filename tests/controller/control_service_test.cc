@@ -83,6 +83,16 @@ TEST_CASE("a served group is rearranged on request, once for each request id", "
   }
   CHECK(num_moves > 0);
 
+  v1::CancelOperationRequest cancel;
+  v1::Operation cancelled;
+  cancel.set_id("first");
+  const grpc::Status too_late = running.control->CancelOperation(Context().get(), cancel, &cancelled);
+  CHECK(too_late.error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+  CHECK(too_late.error_message() == "operation first has ended already: done");
+  cancel.set_id("nobody");
+  CHECK(running.control->CancelOperation(Context().get(), cancel, &cancelled).error_code() ==
+        grpc::StatusCode::NOT_FOUND);
+
   const auto [again_status, again] = Rearrange(running, request);
   CHECK(again_status.ok());
   CHECK(again.changed_unix_us() == operation.changed_unix_us());
