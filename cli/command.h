@@ -48,6 +48,7 @@ extern const Command kMapCommand;
 extern const Command kRearrangeCommand;
 extern const Command kCheckCommand;
 extern const Command kOperationsCommand;
+extern const Command kCancelCommand;
 extern const Command kPlanCommand;
 extern const Command kConvertCommand;
 extern const Command kShowCommand;

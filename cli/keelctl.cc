@@ -16,9 +16,9 @@ namespace evenkeel::cli {
 
 namespace {
 
-const Command* const kCommands[] = {&kGroupsCommand, &kStatsCommand,      &kMapCommand,     &kRearrangeCommand,
-                                    &kCheckCommand,  &kOperationsCommand, &kPlanCommand,    &kConvertCommand,
-                                    &kShowCommand,   &kPoliciesCommand,   &kSimulateCommand};
+const Command* const kCommands[] = {&kGroupsCommand,  &kStatsCommand,      &kMapCommand,      &kRearrangeCommand,
+                                    &kCheckCommand,   &kOperationsCommand, &kCancelCommand,   &kPlanCommand,
+                                    &kConvertCommand, &kShowCommand,       &kPoliciesCommand, &kSimulateCommand};
 
 constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
@@ -61,6 +61,16 @@ std::string HelpOf(const Command& command) {
   return absl::StrCat(text, "options\n", DescribeOptions(OptionsOf(command)));
 }
 
+auto Named(absl::string_view name) {
+  return std::ranges::find_if(kCommands, [&](const Command* command) { return command->name == name; });
+}
+
+// Some commands' names are of two words, of which the first is a command too.
+size_t NumWords(const std::vector<std::string>& words, size_t at) {
+  if (at + 1 >= words.size()) return 1;
+  return Named(absl::StrCat(words[at], " ", words[at + 1])) == std::end(kCommands) ? 1 : 2;
+}
+
 // keelctl --controller=A groups means keelctl groups --controller=A.
 std::vector<std::string> CommandFirst(std::span<const std::string> words) {
   std::vector<std::string> ordered(words.begin(), words.end());
@@ -69,7 +79,7 @@ std::vector<std::string> CommandFirst(std::span<const std::string> words) {
     at += ordered[at] == "--controller" || ordered[at] == "--credentials" ? 2 : 1;
   if (at < ordered.size())
     std::rotate(ordered.begin(), ordered.begin() + static_cast<std::ptrdiff_t>(at),
-                ordered.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+                ordered.begin() + static_cast<std::ptrdiff_t>(at + NumWords(ordered, at)));
   return ordered;
 }
 
@@ -103,17 +113,19 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
     (ordered.empty() ? err : out) << Overview();
     return ordered.empty() ? kUsage : kDone;
   }
-  const auto command = std::ranges::find_if(kCommands, [&](const Command* c) { return c->name == ordered[0]; });
+  const size_t num_words = NumWords(ordered, 0);
+  const auto command = Named(num_words == 2 ? absl::StrCat(ordered[0], " ", ordered[1]) : ordered[0]);
   if (command == std::end(kCommands)) {
     err << "keelctl: '" << ordered[0] << "' is not a command\n\n" << Overview();
     return kUsage;
   }
   const auto usage = [&](const absl::Status& status) {
-    err << "keelctl " << ordered[0] << ": " << status.message() << "\n'keelctl " << ordered[0]
+    err << "keelctl " << (*command)->name << ": " << status.message() << "\n'keelctl " << (*command)->name
         << " --help' teaches it\n";
     return kUsage;
   };
-  const auto arguments = Arguments::Parse(OptionsOf(**command), std::span(ordered).subspan(1), (*command)->operands);
+  const auto arguments =
+      Arguments::Parse(OptionsOf(**command), std::span(ordered).subspan(num_words), (*command)->operands);
   if (!arguments.ok()) return usage(arguments.status());
   if (arguments->Has("help")) {
     out << HelpOf(**command);

@@ -15,20 +15,20 @@ namespace v1 = evenkeel::v1;
 
 constexpr Option kOptions[] = {{"group", "G", "which group; may be left out where there is one"}};
 
-// What is wrong with the group itself, beside its redundancy.
+// What the report on redundancy does not tell: it names ranks that are away, and static maps.
 std::vector<std::string> ProblemsOf(const v1::Group& group) {
   std::vector<std::string> problems;
   if (group.forming()) problems.push_back("the group is still forming: not every rank has attached");
-  if (!group.static_reason().empty()) problems.push_back(absl::StrCat("maps never change: ", group.static_reason()));
+  if (!group.store_problem().empty()) problems.push_back("the controller's store: " + group.store_problem());
   for (const v1::MemberStatus& member : group.members()) {
     const std::string rank = absl::StrCat("rank ", member.member().rank(), ": ");
-    if (!member.attached()) problems.push_back(absl::StrCat(rank, "its agent is not attached"));
-    if (member.attached() && !member.alive()) problems.push_back(absl::StrCat(rank, "its engine has ended"));
     if (!member.missing_calls().empty()) problems.push_back(rank + absl::StrJoin(member.missing_calls(), ", "));
-    if (!member.note().empty()) problems.push_back(rank + member.note());
     if (member.num_calls_waited() > 0) {
       problems.push_back(absl::StrCat(rank, member.num_calls_waited(), " calls of the engine library waited"));
     }
+  }
+  for (const v1::MemberStatus& waiting : group.waiting()) {
+    problems.push_back(absl::StrCat("rank ", waiting.member().rank(), ": another engine ", waiting.note()));
   }
   for (const v1::WaveBlocked& blocked : group.waves_blocked()) {
     problems.push_back(

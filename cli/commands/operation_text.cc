@@ -27,7 +27,8 @@ std::string Words(absl::string_view name, absl::string_view prefix) {
 
 bool IsFinal(v1::OperationState state) {
   return state == v1::OPERATION_STATE_DONE || state == v1::OPERATION_STATE_FAILED ||
-         state == v1::OPERATION_STATE_SKIPPED || state == v1::OPERATION_STATE_SUPERSEDED;
+         state == v1::OPERATION_STATE_SKIPPED || state == v1::OPERATION_STATE_SUPERSEDED ||
+         state == v1::OPERATION_STATE_CANCELLED;
 }
 
 std::string StateText(v1::OperationState state) { return Words(v1::OperationState_Name(state), "OPERATION_STATE_"); }

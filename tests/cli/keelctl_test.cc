@@ -44,6 +44,7 @@ class ScriptedControl final : public v1::Control::Service {
   v1::Group group = ExampleGroup();
   std::vector<v1::Operation> operations;
   v1::RearrangeRequest asked;
+  std::vector<std::string> problems;
 
   grpc::Status Rearrange(grpc::ServerContext*, const v1::RearrangeRequest* request,
                          grpc::ServerWriter<v1::Operation>* writer) override {
@@ -86,12 +87,23 @@ class ScriptedControl final : public v1::Control::Service {
                                v1::RedundancyReport* response) override {
     response->set_group("chat");
     response->set_ranks_may_be_lost_serving(1);
+    response->mutable_problems()->Add(problems.begin(), problems.end());
     return grpc::Status::OK;
   }
   grpc::Status ListOperations(grpc::ServerContext*, const v1::ListOperationsRequest*,
                               v1::ListOperationsResponse* response) override {
     response->mutable_operations()->Add(operations.begin(), operations.end());
     return grpc::Status::OK;
+  }
+  grpc::Status CancelOperation(grpc::ServerContext*, const v1::CancelOperationRequest* request,
+                               v1::Operation* response) override {
+    for (const v1::Operation& operation : operations) {
+      if (operation.id() != request->id()) continue;
+      *response = operation;
+      response->set_state(v1::OPERATION_STATE_CANCELLED);
+      return grpc::Status::OK;
+    }
+    return {grpc::StatusCode::NOT_FOUND, "unknown operation " + request->id()};
   }
   grpc::Status WatchOperations(grpc::ServerContext*, const v1::WatchOperationsRequest*,
                                grpc::ServerWriter<v1::Operation>* writer) override {
@@ -223,12 +235,38 @@ TEST_CASE("check fails when something is wrong, and says what", "[keelctl]") {
   CHECK(server.Run({"check"}) == 0);
   CHECK(Contains(server.out, "nothing is wrong"));
   server.control.group.mutable_members(0)->set_attached(false);
+  server.control.group.mutable_members(0)->set_note("its agent is away");
   server.control.group.mutable_members(1)->set_num_calls_waited(2);
+  server.control.group.set_static_reason("static maps: there is no redundant slot");
+  server.control.group.set_store_problem("disk is full");
+  server.control.problems = {"static maps: there is no redundant slot", "rank 0 is away: its agent does not speak"};
   CHECK(server.Run({"check"}) == 1);
-  CHECK(Contains(server.out, "rank 0: its agent is not attached"));
+  const auto count = [&](const std::string& text) {
+    int found = 0;
+    for (size_t at = server.out.find(text); at != std::string::npos; at = server.out.find(text, at + 1)) ++found;
+    return found;
+  };
+  CHECK(count("rank 0") == 1);
+  CHECK(count("no redundant slot") == 1);
+  CHECK(count("problem:") == 4);
   CHECK(Contains(server.out, "rank 1: 2 calls of the engine library waited"));
+  CHECK(Contains(server.out, "the controller's store: disk is full"));
   CHECK(server.Run({"check", "--json"}) == 1);
-  CHECK(Contains(server.out, "its agent is not attached"));
+  CHECK(Contains(server.out, "its agent does not speak"));
+}
+
+TEST_CASE("an operation is cancelled by its id, wherever the options stand", "[keelctl]") {
+  Server server;
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_RUNNING)};
+  const std::string id = server.control.operations[0].id();
+  CHECK(server.Run({"operations", "cancel", id}) == 0);
+  CHECK(Contains(server.out, "operation " + id + " is cancelled"));
+  CHECK(server.Run({"--json", "operations", "cancel", id}) == 0);
+  CHECK(Contains(server.out, "OPERATION_STATE_CANCELLED"));
+  CHECK(server.Run({"operations", "cancel", "nobody"}) == 1);
+  CHECK(Contains(server.err, "unknown operation nobody"));
+  CHECK(server.Run({"operations", "cancel"}) == 2);
+  CHECK(Contains(server.err, "ID is missing"));
 }
 
 TEST_CASE("operations are listed and watched", "[keelctl]") {

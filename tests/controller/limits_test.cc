@@ -83,6 +83,7 @@ TEST_CASE("a group whose tables would take too much beside the others is refused
   Start(cluster);
   Attach other = cluster.AttachOf(0);
   other.group.name = std::string("h");
+  other.term_obeyed = 0;
   const Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, other});
   const auto* refused = std::get_if<Refused>(&*std::get<SendToAgent>(effects.at(0)).message);
   REQUIRE(refused != nullptr);
