@@ -20,7 +20,7 @@ namespace evenkeel::cli {
 namespace {
 
 constexpr const char* kContiguous = "contiguous";
-constexpr const char* kFlex = "flex";  // chooses its own moments
+constexpr const char* kFlex = "flex";  // chooses its own moments: it is told of every window
 
 algos::Problem ProblemOf(const SimulationOptions& options, int num_layers) {
   return {.shape = options.shape,
@@ -29,9 +29,7 @@ algos::Problem ProblemOf(const SimulationOptions& options, int num_layers) {
           .num_expert_groups = options.num_expert_groups};
 }
 
-// Flex is told of every window here, so it is known by itself.
 absl::StatusOr<algos::NamedPolicy> Find(const std::string& name) {
-  if (name == kFlex) return algos::NamedPolicy{.name = kFlex, .summary = {}, .options = algos::FlexPolicyOptions()};
   const absl::StatusOr<algos::NamedPolicy> found = algos::FindPolicy(name);
   if (!found.ok()) return absl::InvalidArgumentError(absl::StrCat("--policy: ", found.status().message()));
   return found;
