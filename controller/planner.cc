@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "algos/policies/layer_slices.h"
+#include "controller/core/compute_plan.h"
 
 namespace evenkeel::controller {
 
@@ -38,7 +38,7 @@ void Planner::Compute(ComputePlan plan, Done done) {
     }
     const size_t num_slices = static_cast<size_t>(pool_.num_threads());
     const auto run_all = [this](size_t count, const std::function<void(size_t)>& task) { pool_.RunAll(count, task); };
-    (*shared_done)({plan.plan_id, algos::PlanInSlices(plan.policy, *plan.problem, plan.config, num_slices, run_all)});
+    (*shared_done)({plan.plan_id, RunPlan(plan, num_slices, run_all)});
   });
   if (!posted.ok()) (*shared_done)({plan_id, posted});
 }

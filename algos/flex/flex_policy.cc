@@ -23,17 +23,20 @@ absl::Status Improve(Flex& flex, int moves_max, Problem& problem) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const PolicyConfig& config) {
+absl::StatusOr<FlexOptions> FlexOptionsOf(const PolicyConfig& config) {
   EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> values, ReadOptions("flex", kFlexOptions, config));
+  return FlexOptions{.gain_min = values[0],
+                     .weight_now = values[1],
+                     .exaggeration = values[2],
+                     .num_episodes_max = static_cast<int>(values[3])};
+}
+
+absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const PolicyConfig& config) {
+  EVENKEEL_ASSIGN_OR_RETURN(FlexOptions options, FlexOptionsOf(config));
   EVENKEEL_RETURN_IF_ERROR(Validate(problem));
-  const int num_kept = static_cast<int>(values[3]);
   const int num_episodes = static_cast<int>(problem.episodes.size());
-  Flex flex(problem.shape, problem.num_layers,
-            {.gain_min = values[0],
-             .weight_now = values[1],
-             .exaggeration = values[2],
-             .windows_per_block = std::clamp(num_episodes / num_kept, 1, 10),
-             .num_episodes_max = num_kept});
+  options.windows_per_block = std::clamp(num_episodes / options.num_episodes_max, 1, 10);
+  Flex flex(problem.shape, problem.num_layers, options);
   for (const Load& episode : problem.episodes) flex.Observe(episode);
 
   Problem from = problem;

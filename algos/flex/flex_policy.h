@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "algos/flex/flex.h"
 #include "algos/policy.h"
 #include "algos/problem.h"
 
@@ -27,5 +28,8 @@ inline constexpr PolicyOption kFlexOptions[] = {
     {"exaggeration", 1.5, 0, 10, "by how much episodes are drawn away from their mean"},
     {"episodes_max", 12, 1, 1000, "episodes told apart; the most alike are merged"},
 };
+
+// What the policy's options make of a Flex.
+absl::StatusOr<FlexOptions> FlexOptionsOf(const PolicyConfig& config);
 
 }  // namespace evenkeel::algos

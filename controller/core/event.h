@@ -26,6 +26,10 @@
 #include "controller/core/decision.h"
 #include "controller/core/planning_settings.h"
 
+namespace evenkeel::algos {
+class Flex;
+}
+
 namespace evenkeel::controller {
 
 // One stream of one agent; chosen by the shell, never used twice.
@@ -130,12 +134,13 @@ struct SendToAgent {
 struct CloseSession {
   SessionId session = 0;
 };
-// Run `policy` on `problem` off the strand; answer PlanComputed.
+// Run `policy` on `problem` off the strand (compute_plan.h); answer PlanComputed.
 struct ComputePlan {
   uint64_t plan_id = 0;
   std::string policy;
   std::shared_ptr<const algos::Problem> problem;
   algos::PolicyConfig config = {};
+  std::shared_ptr<const algos::Flex> flex = {};  // of a group that one follows, as it was; plans instead of `policy`
 };
 // The operation began or changed; watchers are told, the store keeps it.
 struct PersistOperation {

@@ -8,13 +8,14 @@
 
 namespace evenkeel::controller {
 
-namespace {
+algos::Shares FastLoop::SharesIn(const algos::Placement& live, const algos::LayerMap& previous) const {
+  return SharesIn(algos::Invert(live, shape_.num_experts), previous);
+}
 
-// Shares of `replicas` as `previous` has them.
-algos::Shares SharesIn(const algos::Replicas& replicas, int num_experts, const algos::LayerMap& previous) {
+algos::Shares FastLoop::SharesIn(const algos::Replicas& replicas, const algos::LayerMap& previous) const {
   algos::Shares shares;
   shares.reserve(replicas.slots.size());
-  for (int e = 0; e < num_experts; ++e) {
+  for (int e = 0; e < shape_.num_experts; ++e) {
     const ExpertId expert(e);
     const auto slots = replicas.slots_of(expert);
     const auto before = previous.slots_of(expert);
@@ -30,12 +31,12 @@ algos::Shares SharesIn(const algos::Replicas& replicas, int num_experts, const a
       shares.push_back(share);
       sum += share;
     }
-    for (size_t i = first; i < shares.size(); ++i) shares[i] /= sum;
+    // The slots left may all have had none.
+    const double even = 1.0 / static_cast<double>(slots.size());
+    for (size_t i = first; i < shares.size(); ++i) shares[i] = sum > 0 ? shares[i] / sum : even;
   }
   return shares;
 }
-
-}  // namespace
 
 bool FastLoop::HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const {
   uint64_t sum = 0;
@@ -51,7 +52,7 @@ FastLoop::Choice FastLoop::Choose(const algos::Placement& live, const algos::Lay
                                   std::span<const uint64_t> tokens) {
   const algos::Replicas replicas = algos::Invert(live, shape_.num_experts);
   algos::Shares shares;
-  if (previous != nullptr) shares = SharesIn(replicas, shape_.num_experts, *previous);
+  if (previous != nullptr) shares = SharesIn(replicas, *previous);
   const bool enough = HasEnough(tokens);
   if (enough) shares = solver_.Solve(shape_, replicas, tokens, shares).shares;
   Choice choice;

@@ -34,12 +34,16 @@ class FastLoop {
   // The map of `live` with `shares`, one for each of its replicas.
   Choice Take(const algos::Placement& live, std::span<const double> shares, std::span<const uint64_t> tokens) const;
 
+  // Shares of `live`'s replicas as `previous` has them, slots that it does not name getting an even part.
+  algos::Shares SharesIn(const algos::Placement& live, const algos::LayerMap& previous) const;
+
   bool HasEnough(std::span<const uint64_t> tokens) const { return HasPerRank(tokens, kTokensPerRankMin); }
   bool HasEnoughToJudge(std::span<const uint64_t> tokens) const { return HasPerRank(tokens, kTokensPerRankToJudge); }
   double Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const;
 
  private:
   bool HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const;
+  algos::Shares SharesIn(const algos::Replicas& replicas, const algos::LayerMap& previous) const;
 
   const algos::Shape shape_;
   algos::SharesSolver solver_;

@@ -12,6 +12,7 @@
 #include "controller/core/admission.h"
 #include "controller/core/group_bytes.h"
 #include "controller/core/group_load.h"
+#include "controller/core/layer_shares.h"
 #include "controller/core/rollout_book.h"
 #include "controller/core/slow_loop.h"
 
@@ -288,6 +289,7 @@ void Group::Advance(absl::Time now, Effects& effects) {
   needs_advance_ = false;
   group.loads.SetExpected(group.members.AttachedRanks());
   const int num_closed = group.loads.Advance(now, group.predicted);
+  ObserveWindows(group, num_closed);
   group.num_windows_closed += num_closed;
   if (num_closed > 0) {
     windows_closed_ = true;
@@ -299,7 +301,7 @@ void Group::Advance(absl::Time now, Effects& effects) {
     group.publisher.Tick(now, group.members, effects);
     group.orders.Tick(group.members, group.slots, now, effects);
     group.rollouts.Plan(now, SlotLoadsNow(group), effects);
-    Publish(ImprovedShares(now), effects);
+    Publish(SharesIfDue(now), effects);
     group.rollouts.SendOrders(now, group.publisher.view().number, effects);
     BookRollouts(group, operations_, now, effects);
     if (group.StaticReason().empty()) PlanIfDue(planning, now, effects);
@@ -320,31 +322,15 @@ void Group::AfterForming(absl::Time now) {
   group.next_placement = std::min(group.next_placement, now + 3 * settings_.window);
 }
 
-Publisher::LayerMaps Group::ImprovedShares(absl::Time now) {
+Publisher::LayerMaps Group::SharesIfDue(absl::Time now) {
   GroupState& group = *state_;
-  Publisher::LayerMaps improved;
-  if (!std::exchange(windows_closed_, false) || !settings_.shares_enabled || !group.publisher.published())
-    return improved;
+  if (!std::exchange(windows_closed_, false) || !settings_.shares_enabled || !group.publisher.published()) return {};
   if (now < group.next_shares || !group.StaticReason().empty()) {
     windows_closed_ = true;
-    return improved;
+    return {};
   }
   group.next_shares = now + settings_.shares_interval * 9 / 10;
-  const algos::Load load = group.loads.Sum(settings_.num_windows_for_shares);
-  for (int l = 0; l < group.info.num_layers; ++l) {
-    const LayerId layer(l);
-    const auto tokens = load.layer(layer);
-    if (!group.fast_loop.HasEnough(tokens)) continue;
-    const algos::LayerMap& now_used = group.publisher.map(layer);
-    FastLoop::Choice choice = group.fast_loop.Choose(group.slots.Live(layer), &now_used, tokens);
-    double& predicted = group.predicted[layer.idx()];
-    const double before = group.fast_loop.Predict(now_used, tokens);
-    if (predicted == 0) predicted = before;
-    if (before - choice.imbalance < settings_.shares_min_gain) continue;
-    predicted = choice.imbalance;
-    improved.emplace_back(layer, std::move(choice.map));
-  }
-  return improved;
+  return ImprovedShares(group);
 }
 
 void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
@@ -353,15 +339,7 @@ void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
   const std::vector<LayerId> changed = group.slots.Commit(group.publisher.next_epoch());
   std::erase_if(improved, [&](const auto& entry) { return std::ranges::binary_search(changed, entry.first); });
   group.totals.shares_updates += !improved.empty();
-  if (!changed.empty()) {
-    const algos::Load load = group.loads.Sum(settings_.num_windows_for_shares);
-    for (LayerId layer : changed) {
-      const algos::LayerMap* before = group.publisher.published() ? &group.publisher.map(layer) : nullptr;
-      FastLoop::Choice choice = FirstShares(group, layer, before, load.layer(layer));
-      if (choice.imbalance > 0) group.predicted[layer.idx()] = choice.imbalance;
-      improved.emplace_back(layer, std::move(choice.map));
-    }
-  }
+  for (auto& entry : FirstShares(group, changed)) improved.push_back(std::move(entry));
   if (improved.empty()) return;
   std::ranges::sort(improved, {}, [](const auto& entry) { return entry.first; });
   for (const auto& [layer, map] : improved) {

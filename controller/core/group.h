@@ -90,7 +90,7 @@ class Group {
   void CloseOperations(const std::string& why, absl::Time now, Effects& effects);
   void AfterForming(absl::Time now);
   // Shares of layers whose live slots stay, where solving them anew is worth it.
-  Publisher::LayerMaps ImprovedShares(absl::Time now);
+  Publisher::LayerMaps SharesIfDue(absl::Time now);
   // The one place where maps are published.
   void Publish(Publisher::LayerMaps improved, Effects& effects);
   void ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects& effects);

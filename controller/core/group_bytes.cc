@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/core/group_bytes.h"
 
+#include "controller/core/group_flex.h"
 #include "controller/core/membership.h"
 #include "controller/core/slot_table.h"
 
@@ -18,7 +19,9 @@ uint64_t GroupBytes(const GroupInfo& info, const GroupSettings& settings) {
   const uint64_t per_rank = sizeof(MemberRecord) + sizeof(Waiter) + 256;
   // Those kept, a few open ones, and one sum; experts also for prefill and decode apart.
   const uint64_t windows = static_cast<uint64_t>(settings.num_windows_kept) + 8;
-  return slots * per_slot + experts * per_expert + ranks * per_rank +
+  // Factors, means and episodes of a Flex, and a copy of it for a plan.
+  const uint64_t per_flex_counter = FollowedByFlex(info, settings) ? uint64_t{2 * 48} * sizeof(double) : 0;
+  return experts * per_flex_counter + slots * per_slot + experts * per_expert + ranks * per_rank +
          windows * (slots + 3 * experts) * sizeof(uint64_t);
 }
 

@@ -6,7 +6,6 @@
 
 #include "algos/layer_map.h"
 #include "algos/problem.h"
-#include "controller/core/layer_choice.h"
 
 namespace evenkeel::controller {
 
@@ -31,20 +30,6 @@ void WatchGap(GroupState& group, Effects& effects) {
     case GapWatch::Change::kNone:
       return;
   }
-}
-
-FastLoop::Choice FirstShares(GroupState& group, LayerId layer, const algos::LayerMap* before,
-                             std::span<const uint64_t> tokens) {
-  const algos::Placement live = group.slots.Live(layer);
-  const auto planned = group.planned_shares.find(layer);
-  if (planned == group.planned_shares.end() ||
-      HoldingsOf(planned->second.target, group.info.shape) != HoldingsOf(live, group.info.shape)) {
-    return group.fast_loop.Choose(live, before, tokens);
-  }
-  // Equal holdings: both list an expert's replicas on the same ranks in the same order.
-  FastLoop::Choice choice = group.fast_loop.Take(live, planned->second.shares, tokens);
-  group.planned_shares.erase(planned);
-  return choice;
 }
 
 Rollouts::SlotLoads SlotLoadsNow(const GroupState& group) {

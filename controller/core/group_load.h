@@ -20,10 +20,6 @@ namespace evenkeel::controller {
 // Compares the newest window with what the maps in force promise of it; a lasting gap is an alert (rule 31).
 void WatchGap(GroupState& group, Effects& effects);
 
-// Shares of a layer whose live slots changed. A plan's own shares hold once the layer is where the plan wants it.
-FastLoop::Choice FirstShares(GroupState& group, LayerId layer, const algos::LayerMap* before,
-                             std::span<const uint64_t> tokens);
-
 // Recent tokens per slot under the maps in force. Valid until the group changes.
 Rollouts::SlotLoads SlotLoadsNow(const GroupState& group);
 

@@ -19,12 +19,14 @@
 #include "absl/container/btree_set.h"
 #include "absl/time/time.h"
 
+#include "algos/flex/flex.h"
 #include "algos/layer_map.h"
 #include "algos/placement.h"
 #include "algos/problem.h"
 #include "controller/core/event.h"
 #include "controller/core/fast_loop.h"
 #include "controller/core/gap_watch.h"
+#include "controller/core/group_flex.h"
 #include "controller/core/layer_choice.h"
 #include "controller/core/load_book.h"
 #include "controller/core/membership.h"
@@ -89,6 +91,7 @@ struct GroupState {
         rollouts({info, settings, members, slots, orders, step_times}),
         fast_loop(info.shape),
         loads(info, settings, now),
+        flex(FlexFor(info, settings)),
         predicted(static_cast<size_t>(info.num_layers), 0.0),
         memories(static_cast<size_t>(info.num_layers)) {}
   GroupState(const GroupState&) = delete;
@@ -107,6 +110,7 @@ struct GroupState {
   FastLoop fast_loop;
   LoadBook loads;
   GapWatch gap;
+  std::optional<algos::Flex> flex;    // follows the load where the group's policy is flex
   std::vector<double> predicted;      // [num_layers] of the shares in force, when they were chosen; 0: unknown
   std::vector<LayerMemory> memories;  // [num_layers]
   absl::btree_map<LayerId, PlannedShares> planned_shares;  // until the layer is there

@@ -147,7 +147,8 @@ void Remember(const LayerDecision& decision, std::span<const uint64_t> tokens, u
     case DecisionReason::kActs:
       memory.rearranged = window;
       memory.promised = decision.imbalance_after;
-      memory.moves_spent = MovesSpent(memory, settings, window) + decision.num_moves;
+      memory.moves_spent =
+          settings.layer_moves_per_100_windows > 0 ? MovesSpent(memory, settings, window) + decision.num_moves : 0.0;
       memory.counted = window;
       break;
     case DecisionReason::kStays:

@@ -126,6 +126,18 @@ int LoadBook::Advance(absl::Time now, std::span<const double> predicted) {
   return closed;
 }
 
+std::optional<algos::Load> LoadBook::Window(int age) const {
+  if (age >= windows_.num_closed() || windows_.SpanOf(age).num_tokens == 0) return std::nullopt;
+  return windows_.Episode(age);
+}
+
+std::optional<algos::Load> LoadBook::Newest() const {
+  for (int age = 0; age < windows_.num_closed(); ++age) {
+    if (std::optional<algos::Load> window = Window(age)) return window;
+  }
+  return std::nullopt;
+}
+
 LoadBook::History LoadBook::HistoryOf(int num_windows, int steps, algos::LoadPhase phase) const {
   History history;
   algos::Load episode;

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -54,6 +55,10 @@ class LoadBook {
   };
   History HistoryOf(int num_windows, int steps, algos::LoadPhase phase = algos::LoadPhase::kAll) const;
   algos::Load Sum(int count) const { return windows_.Sum(count); }
+  // Of one closed window, 0 being the newest; none where it is not kept or nothing was counted in it.
+  std::optional<algos::Load> Window(int age) const;
+  // The newest closed window in which anything was counted; none where none is kept.
+  std::optional<algos::Load> Newest() const;
 
   GroupStats Stats(const StatsQuery& query, std::span<const double> predicted, absl::Time now) const;
   // Per layer, over the last `count` windows; 0 where nothing was counted.

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "algos/load_windows.h"
+#include "algos/policies/repair/part_problem.h"
+#include "controller/core/group_flex.h"
 #include "controller/core/layer_choice.h"
 #include "controller/core/load_book.h"
 
@@ -77,9 +79,17 @@ PlanScope Begin(const GroupState& group, std::string policy) {
   return scope;
 }
 
+// Groups of experts that stay on nodes are planned node by node, which Flex alone does not.
+std::shared_ptr<const algos::Flex> SnapshotFor(const GroupState& group, const PlanScope& scope) {
+  const bool asked = scope.policy == kFlexPolicy && scope.phase.empty() &&
+                     scope.options == group.settings.planning.policy_options && !algos::KeepsGroups(scope.problem);
+  if (!asked || !group.flex.has_value() || group.flex->num_observed() == 0) return nullptr;
+  return std::make_shared<const algos::Flex>(*group.flex);
+}
+
 // Keeps the layers that are worth planning, within their moves; says why not the others.
 void ChooseLayers(GroupState& group, PlanScope& scope) {
-  const PlanningSettings& settings = group.settings.planning;
+  const PlanningSettings settings = PlanningNow(group);
   algos::Problem& problem = scope.problem;
   const algos::Load load = algos::TotalLoad(problem);
   int moves_max = 0;
@@ -112,13 +122,22 @@ PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOp
   const auto repeated = std::ranges::unique(layers);
   layers.erase(repeated.begin(), repeated.end());
   scope.problem.layers = std::move(layers);
+  scope.flex = SnapshotFor(group, scope);
   return scope;
 }
 
 PlanScope OwnScope(GroupState& group, std::string policy) {
   PlanScope scope = Begin(group, std::move(policy));
   ChooseLayers(group, scope);
+  if (!scope.problem.layers.empty()) scope.flex = SnapshotFor(group, scope);
   return scope;
+}
+
+PlanningSettings PlanningNow(const GroupState& group) {
+  PlanningSettings settings = group.settings.planning;
+  const bool settles = group.flex.has_value() && group.flex->num_observed() <= algos::FlexOptions().settle_windows;
+  if (settles) settings.layer_moves_per_100_windows = 0;
+  return settings;
 }
 
 void CountDecisions(std::span<const LayerDecision> decisions, GroupTotals& totals) {

@@ -5,6 +5,7 @@
 // Threads:   none; functions over a GroupState.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "absl/time/time.h"
 
 #include "algos/base/ids.h"
+#include "algos/flex/flex.h"
 #include "algos/problem.h"
 #include "controller/core/decision.h"
 #include "controller/core/group_state.h"
@@ -27,6 +29,8 @@ struct PlanScope {
   algos::Problem problem;
   absl::Duration span;                 // that the episodes cover
   std::vector<LayerDecision> skipped;  // layers that are not to be planned, ascending
+  // Null where `policy` plans from the episodes: where no Flex follows the group, or what is asked differs from it.
+  std::shared_ptr<const algos::Flex> flex;
 };
 
 // Of an operator's plan, of `layers` (empty: all). `policy` empty: the configured one, which is that of the phase of
@@ -36,6 +40,9 @@ PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOp
 
 // Likewise of the controller's own plan, of the layers worth planning; if `skipped` lists all layers, there is none.
 PlanScope OwnScope(GroupState& group, std::string policy);
+
+// How the group is planned now: moves are free of their pace while a Flex gets to know the load.
+PlanningSettings PlanningNow(const GroupState& group);
 
 // Of the controller's own plan: layers left out, and layers planned that do not act, by their reason.
 void CountDecisions(std::span<const LayerDecision> decisions, GroupTotals& totals);

@@ -5,6 +5,11 @@
 
 namespace evenkeel::controller {
 
+Pace PaceOf(std::string_view policy) {
+  if (policy == "flex") return {.placement_interval = absl::Seconds(10), .layer_moves_per_100_windows = 10};
+  return {.placement_interval = absl::Seconds(60), .layer_moves_per_100_windows = 0};
+}
+
 absl::Status CheckFits(const PlanningSettings& settings, const GroupInfo& group) {
   const algos::Shape& shape = group.shape;
   if (!settings.capacities.empty() && settings.capacities.size() != static_cast<size_t>(shape.num_ranks)) {

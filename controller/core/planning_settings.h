@@ -11,10 +11,12 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/btree_map.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 #include "algos/problem.h"
 #include "algos/protocol/messages.h"
@@ -59,6 +61,14 @@ struct PlanningSettings {
 
   friend bool operator==(const PlanningSettings&, const PlanningSettings&) = default;
 };
+
+// What a group's slow loop is paced by unless it is configured: flex makes few moves whenever one pays, others plan
+// anew at times.
+struct Pace {
+  absl::Duration placement_interval;
+  double layer_moves_per_100_windows = 0;
+};
+Pace PaceOf(std::string_view policy);
 
 // The settings' capacities and pins are within `group`.
 absl::Status CheckFits(const PlanningSettings& settings, const GroupInfo& group);

@@ -58,6 +58,7 @@ void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, Effects& 
   const uint64_t plan_id = planning.next_plan_id++;
   ComputePlan compute{plan_id, plan.policy, plan.problem, {}};
   compute.config.options = std::move(scope.options);
+  compute.flex = std::move(scope.flex);
   effects.push_back(std::move(compute));
   planning.group.plans.emplace(plan_id, std::move(plan));
 }
@@ -154,18 +155,19 @@ void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation
 std::vector<PricedLayer> Decide(GroupState& group, const PendingPlan& plan, std::span<const algos::Placement> targets) {
   std::vector<PricedLayer> priced = PriceOf(*plan.problem, targets, group.info, group.settings, group.slots,
                                             group.fast_loop, {.force = plan.for_operator, .span = plan.span});
-  if (!plan.for_operator) KeepWithinBudgets(priced, group.memories, group.settings.planning, group.num_windows_closed);
+  if (!plan.for_operator) KeepWithinBudgets(priced, group.memories, PlanningNow(group), group.num_windows_closed);
   return priced;
 }
 
 void RememberAll(GroupState& group, const algos::Problem& problem, std::span<const PricedLayer> priced,
                  std::span<const algos::Placement> targets) {
   const algos::Load load = algos::TotalLoad(problem);
+  const PlanningSettings settings = PlanningNow(group);
   for (size_t i = 0; i < priced.size(); ++i) {
     const LayerDecision& decision = priced[i].decision;
     const algos::Placement& holds = decision.act ? targets[i] : problem.current[decision.layer.idx()];
-    Remember(decision, load.layer(decision.layer), HoldingsOf(holds, problem.shape), group.settings.planning,
-             group.num_windows_closed, group.memories[decision.layer.idx()]);
+    Remember(decision, load.layer(decision.layer), HoldingsOf(holds, problem.shape), settings, group.num_windows_closed,
+             group.memories[decision.layer.idx()]);
   }
 }
 

@@ -8,7 +8,7 @@
 #include "catch2/catch.hpp"
 
 #include "algos/base/hash.h"
-#include "algos/policies/registry.h"
+#include "controller/core/compute_plan.h"
 
 namespace evenkeel::controller {
 
@@ -202,7 +202,7 @@ void Cluster::Take(const Effect& effect) {
   } else if (const auto* plan = std::get_if<ComputePlan>(&effect)) {
     plans.push_back(*plan);
     if (hold_plans) return;
-    auto computed = algos::PlanBy(plan->policy, *plan->problem, plan->config);
+    auto computed = RunPlan(*plan);
     REQUIRE(computed.ok());
     inbox_.push_back(PlanComputed{plan->plan_id, std::move(computed)});
     plans.pop_back();

@@ -130,6 +130,24 @@ TEST_CASE("planning settings are read, and group values go before defaults", "[c
   CHECK(chat.layers_max == 8);
 }
 
+TEST_CASE("a group's pace goes with its policy unless it is configured", "[config]") {
+  const auto settings = SettingsFrom(R"({"defaults": {"policy": "deepseek", "window_ms": 500},
+      "groups": {"a": {"policy": "flex"}, "b": {"policy": "flex", "placement_interval_ms": 60000},
+                 "c": {"policy": "flex", "layer_moves_per_100_windows": 0}, "d": {"window_ms": 100}}})");
+  REQUIRE(settings.ok());
+  const auto pace = [&](size_t group) {
+    const GroupSettings& read = settings->coordinator.groups[group].second;
+    return std::pair(read.placement_interval, read.planning.layer_moves_per_100_windows);
+  };
+  CHECK(pace(0) == std::pair(absl::Seconds(10), 10.0));
+  CHECK(pace(1) == std::pair(absl::Seconds(60), 10.0));
+  CHECK(pace(2) == std::pair(absl::Seconds(10), 0.0));
+  CHECK(pace(3) == std::pair(absl::Seconds(60), 0.0));
+  const auto again = SettingsFrom(EffectiveConfig(*settings));
+  REQUIRE(again.ok());
+  CHECK(again->coordinator.groups == settings->coordinator.groups);
+}
+
 TEST_CASE("planning settings out of range are refused by the path of the field", "[config]") {
   const struct {
     const char* text;

@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
-#include "algos/policies/registry.h"
+#include "controller/core/compute_plan.h"
 
 namespace evenkeel::sim {
 
@@ -92,7 +92,7 @@ void SimController::Do(const controller::CloseSession& effect) {
 }
 
 void SimController::Do(const controller::ComputePlan& effect) {
-  const auto plans = algos::PlanBy(effect.policy, *effect.problem, effect.config);
+  const auto plans = controller::RunPlan(effect);
   const uint64_t process = process_;
   const absl::Duration late = absl::Milliseconds(200) * world_->rng.Uniform();
   world_->queue.After(late, [this, process, plan_id = effect.plan_id, plans] {
