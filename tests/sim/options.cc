@@ -157,10 +157,10 @@ std::string Describe(const Options& options) {
   const FaultOptions& faults = options.faults;
   std::string text = absl::StrCat(
       options.num_groups, " groups x ", options.num_ranks, " ranks, ", options.num_layers, " layers x ",
-      options.num_experts, " experts, ", options.slots_per_rank, " slots a rank, ", options.num_lanes, " lanes x ",
-      options.steps_in_flight, options.lockstep ? ", lockstep" : "", options.bracketed ? ", bracketed" : "",
-      options.count_at_router ? ", counted at the router" : "", options.post_move ? ", post_move" : "",
-      options.steps_around_changes_only ? ", steps around changes" : "");
+      options.num_experts, " experts, ", options.slots_per_rank, " slots a rank, by ", options.policy, ", ",
+      options.num_lanes, " lanes x ", options.steps_in_flight, options.lockstep ? ", lockstep" : "",
+      options.bracketed ? ", bracketed" : "", options.count_at_router ? ", counted at the router" : "",
+      options.post_move ? ", post_move" : "", options.steps_around_changes_only ? ", steps around changes" : "");
   absl::StrAppend(&text, "; a fault every ", absl::FormatDuration(faults.interval), ": agents ", faults.kill_agent, "+",
                   faults.kill_agent_in_effect, ", controllers ", faults.kill_controller, "+",
                   faults.kill_controller_in_effect, "+", faults.second_controller, ", stalls ", faults.stall_agent, "+",

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "controller/core/compute_plan.h"
+#include "controller/core/planning_settings.h"
 
 namespace evenkeel::sim {
 
@@ -17,6 +19,8 @@ controller::CoordinatorSettings SettingsOf(const Options& options, uint32_t stor
   controller::CoordinatorSettings settings;
   settings.stored_term = stored_term;
   controller::GroupSettings& group = settings.defaults;
+  group.policy = std::string(options.policy);
+  group.planning.layer_moves_per_100_windows = controller::PaceOf(group.policy).layer_moves_per_100_windows;
   group.shares_enabled = group.placement_enabled = !calm;
   group.shares_interval = options.shares_interval;
   group.window = std::max(options.report_interval, absl::Milliseconds(200));

@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kUsage[] =
     "usage: simulate [--seed N] [--seeds N] [--ranks N] [--layers N] [--experts N] [--slots N] [--groups N]\n"
-    "                [--seconds N] [--mutant NAME] [--calm] [--verbose]\n"
+    "                [--seconds N] [--mutant NAME] [--policy NAME] [--calm] [--verbose]\n"
     "What is not given is drawn from the seed.\n";
 
 struct Flags {
@@ -26,7 +26,8 @@ struct Flags {
   int seeds = 1;
   int ranks = 0, layers = 0, experts = 0, slots = 0, groups = 0, seconds = 0;  // 0: drawn
   std::string mutant = "none";
-  bool calm = false;  // no faults at all
+  std::string policy;  // of the controller's own plans; empty: the default
+  bool calm = false;   // no faults at all
   bool verbose = false;
 };
 
@@ -42,6 +43,10 @@ bool Parse(int argc, char** argv, Flags& flags) {
     if (name == "--mutant") {
       flags.mutant = value;
       if (value != "none" && evenkeel::sim::MutantNamed(value) == evenkeel::sim::Mutant::kNone) return false;
+      continue;
+    }
+    if (name == "--policy") {
+      flags.policy = value;
       continue;
     }
     int* const number = name == "--seeds"     ? &flags.seeds
@@ -69,6 +74,7 @@ evenkeel::sim::Options OptionsOf(const Flags& flags, uint64_t seed) {
   if (flags.seconds > 0) options.duration = absl::Seconds(flags.seconds);
   while (options.num_ranks * options.slots_per_rank < options.num_experts) ++options.slots_per_rank;
   options.mutant = evenkeel::sim::MutantNamed(flags.mutant);
+  if (!flags.policy.empty()) options.policy = flags.policy;
   if (flags.calm) options.faults = {};
   if (options.mutant != evenkeel::sim::Mutant::kNone) options = evenkeel::sim::ProvokedBy(options);
   options.verbose = flags.verbose;

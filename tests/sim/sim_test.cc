@@ -38,6 +38,20 @@ TEST_CASE("the same seed gives the same trace", "[sim]") {
   CHECK(first.violation == second.violation);
 }
 
+TEST_CASE("groups that a Flex follows keep every rule, and the same seed gives the same trace", "[sim]") {
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    Options options = SwarmOptions(seed);
+    options.policy = "flex";
+    const Outcome outcome = RunAndReport(options);
+    if (!outcome.ok) FAIL_CHECK("seed " << seed << ": " << outcome.violation);
+  }
+  Options options = SwarmOptions(7);
+  options.policy = "flex";
+  const Outcome first = RunAndReport(options);
+  CHECK(first.digest == RunAndReport(options).digest);
+  CHECK(first.digest != RunAndReport(SwarmOptions(7)).digest);
+}
+
 TEST_CASE("different seeds give different traces", "[sim]") {
   CHECK(RunAndReport(SwarmOptions(7)).digest != RunAndReport(SwarmOptions(8)).digest);
 }
