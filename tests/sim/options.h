@@ -100,7 +100,7 @@ struct Options {
   int tokens_per_step = 3;  // traced ones, each standing for many
 
   // Moves and loops.
-  std::string_view policy = "greedy";
+  std::string policy = "greedy";
   absl::Duration transfer_mean = absl::Milliseconds(40);
   int concurrent_moves_max = 3;  // into one rank
   absl::Duration report_interval = absl::Milliseconds(200);

@@ -19,7 +19,7 @@ controller::CoordinatorSettings SettingsOf(const Options& options, uint32_t stor
   controller::CoordinatorSettings settings;
   settings.stored_term = stored_term;
   controller::GroupSettings& group = settings.defaults;
-  group.policy = std::string(options.policy);
+  group.policy = options.policy;
   group.planning.layer_moves_per_100_windows = controller::PaceOf(group.policy).layer_moves_per_100_windows;
   group.shares_enabled = group.placement_enabled = !calm;
   group.shares_interval = options.shares_interval;
