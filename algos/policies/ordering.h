@@ -36,6 +36,12 @@ class MinTree {
   }
 
   uint64_t least() const { return nodes_[1]; }
+  // Where it is; the lowest index among equal ones.
+  size_t least_idx() const {
+    size_t at = 1;
+    while (at < leaves_) at = 2 * at + (nodes_[2 * at + 1] < nodes_[2 * at] ? 1 : 0);
+    return at - leaves_;
+  }
   uint64_t key(size_t i) const { return nodes_[leaves_ + i]; }
 
   void Update(size_t i, uint64_t key) {

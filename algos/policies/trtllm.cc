@@ -10,6 +10,7 @@
 #include "algos/base/status_macros.h"
 #include "algos/policies/double_ordering.h"
 #include "algos/policies/each_layer.h"
+#include "algos/policies/ordering.h"
 
 namespace evenkeel::algos {
 
@@ -42,7 +43,7 @@ class TrtllmPlanner {
     const auto mirrored = [this](size_t i) { return num_experts_ - 1 - i; };
     heaviest_.Reset(num_experts_, [&](size_t i) { return HeaviestKey(ReplicaLoad(mirrored(i))); });
     for (size_t placed = num_experts_; placed < num_slots; ++placed) {
-      const size_t i = heaviest_.least();
+      const size_t i = heaviest_.least_idx();
       ++counts_[mirrored(i)];
       heaviest_.Update(i, HeaviestKey(ReplicaLoad(mirrored(i))));
     }
@@ -61,10 +62,10 @@ class TrtllmPlanner {
     fill_.assign(num_ranks, 0);
     lightest_.Reset(num_ranks, [](size_t) { return LightestKey(0.0); });
     for (uint32_t replica : sorter_.Sort(replica_loads_)) {
-      const size_t rank = lightest_.least();
+      const size_t rank = lightest_.least_idx();
       placement.expert_of_slot[rank * room + fill_[rank]] = expert_of_replica_[replica];
       rank_loads_[rank] += replica_loads_[replica];
-      lightest_.Update(rank, ++fill_[rank] == room ? ArgminTree::kAbsent : LightestKey(rank_loads_[rank]));
+      lightest_.Update(rank, ++fill_[rank] == room ? MinTree::kAbsent : LightestKey(rank_loads_[rank]));
     }
     return placement;
   }
@@ -78,7 +79,7 @@ class TrtllmPlanner {
   std::vector<double> replica_loads_, rank_loads_;
   std::vector<ExpertId> expert_of_replica_;
   std::vector<size_t> fill_;
-  ArgminTree heaviest_, lightest_;
+  MinTree heaviest_, lightest_;
   HeaviestFirstSorter sorter_;
 };
 

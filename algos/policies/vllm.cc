@@ -10,6 +10,7 @@
 #include "algos/base/status_macros.h"
 #include "algos/policies/double_ordering.h"
 #include "algos/policies/each_layer.h"
+#include "algos/policies/ordering.h"
 
 namespace evenkeel::algos {
 
@@ -75,10 +76,10 @@ class VllmPlanner {
     load_.assign(num_packs, 0.0);
     packs_.Reset(num_packs, [](size_t) { return LightestKey(0.0); });
     for (uint32_t i : sorter_.Sort(weights)) {
-      const size_t pack = packs_.least();
+      const size_t pack = packs_.least_idx();
       position_[i] = static_cast<uint32_t>(pack * room + fill_[pack]);
       load_[pack] += weights[i];
-      packs_.Update(pack, ++fill_[pack] == room ? ArgminTree::kAbsent : LightestKey(load_[pack]));
+      packs_.Update(pack, ++fill_[pack] == room ? MinTree::kAbsent : LightestKey(load_[pack]));
     }
   }
 
@@ -117,7 +118,7 @@ class VllmPlanner {
     if (num_slots == n) return;
     heaviest_.Reset(n, key);
     for (size_t s = n; s < num_slots; ++s) {
-      const size_t i = heaviest_.least();
+      const size_t i = heaviest_.least_idx();
       item_of_slot_[s] = i;
       ++counts_[i];
       heaviest_.Update(i, key(i));
@@ -166,7 +167,7 @@ class VllmPlanner {
   std::vector<uint32_t> position_;
   std::vector<ExpertId> arriving_;
   std::vector<uint8_t> taken_, kept_;
-  ArgminTree packs_, heaviest_;
+  MinTree packs_, heaviest_;
   HeaviestFirstSorter sorter_;
 };
 

@@ -19,28 +19,8 @@
 namespace evenkeel::algos {
 namespace {
 
-using testing::LogNormalLoad;
-
-// Every expert somewhere, the other slots at random; none twice on a rank as far as that goes.
-Placement RandomPlacement(const Shape& shape, Rng& rng) {
-  Placement placement;
-  for (int s = 0; s < shape.num_slots(); ++s) {
-    placement.expert_of_slot.push_back(
-        ExpertId(s < shape.num_experts ? s : static_cast<int>(rng.Below(static_cast<uint64_t>(shape.num_experts)))));
-  }
-  rng.Shuffle(placement.expert_of_slot);
-  return placement;
-}
-
-Problem RandomProblem(Rng& rng, int num_nodes, int ranks_per_node, int slots_per_rank, int num_experts) {
-  Problem problem{
-      .shape = {.num_experts = num_experts, .num_ranks = num_nodes * ranks_per_node, .slots_per_rank = slots_per_rank},
-      .num_layers = 3,
-      .num_nodes = num_nodes};
-  for (int i = 0; i < 3; ++i) problem.episodes.push_back(LogNormalLoad(3, num_experts, 1.0, rng));
-  for (int layer = 0; layer < 3; ++layer) problem.current.push_back(RandomPlacement(problem.shape, rng));
-  return problem;
-}
+using testing::RandomPlacement;
+using testing::RandomProblem;
 
 // A number of problems in which each constraint is there or not.
 Problem ConstrainedProblem(Rng& rng) {
