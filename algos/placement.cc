@@ -60,16 +60,18 @@ absl::Status Validate(const Placement& placement, const Shape& shape) {
   return absl::OkStatus();
 }
 
-Placement DefaultPlacement(const Shape& shape) {
-  EVENKEEL_CHECK(Validate(shape).ok());
+Placement DefaultPlacement(const Shape& shape, int world) {
+  EVENKEEL_CHECK(Validate(shape).ok() && world >= 0 && world <= shape.num_ranks);
+  const int num_ranks = world == 0 ? shape.num_ranks : world;
   Placement placement;
   placement.expert_of_slot.reserve(static_cast<size_t>(shape.num_slots()));
-  for (int64_t rank = 0; rank < shape.num_ranks; ++rank) {
-    const int64_t first = rank * shape.num_experts / shape.num_ranks;
+  for (int64_t rank = 0; rank < num_ranks; ++rank) {
+    const int64_t first = rank * shape.num_experts / num_ranks;
     for (int64_t local = 0; local < shape.slots_per_rank; ++local) {
       placement.expert_of_slot.push_back(ExpertId(static_cast<int32_t>((first + local) % shape.num_experts)));
     }
   }
+  placement.expert_of_slot.resize(static_cast<size_t>(shape.num_slots()), kNoExpert);
   return placement;
 }
 

@@ -61,7 +61,8 @@ absl::Status Validate(const Placement& placement, const Shape& shape);
 
 // The placement that every engine, agent and controller computes alike before any map was published
 // (protocol, rule 4): rank r holds experts floor(r * E / R) and the following ones, modulo E, in its slots.
-// With E divisible by R and no redundancy it is the linear map. Requires: Validate(shape) is OK.
-Placement DefaultPlacement(const Shape& shape);
+// With E divisible by R and no redundancy it is the linear map. R is `world`: ranks from there on hold nothing; 0: all
+// of shape. Requires: Validate(shape) is OK, world <= shape.num_ranks.
+Placement DefaultPlacement(const Shape& shape, int world = 0);
 
 }  // namespace evenkeel::algos

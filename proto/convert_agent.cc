@@ -72,7 +72,8 @@ absl::StatusOr<AgentMessage> ToValue(const v1::Attach& message) {
   attach.epoch = FromProto(message.epoch());
   attach.maps_digest = message.maps_digest();
   attach.quiesced_epoch = FromProto(message.quiesced_epoch());
-  attach.view_number = message.view_number();
+  EVENKEEL_ASSIGN_OR_RETURN(attach.view, FromProto("attach.view", message.view(), attach.group));
+  attach.joining = message.joining();
   return attach;
 }
 
@@ -152,6 +153,7 @@ absl::StatusOr<AgentMessage> ToValue(const v1::LoadReport& message, const GroupI
 absl::StatusOr<AgentMessage> ToValue(const v1::EngineStatus& message, const GroupInfo& group) {
   EngineStatus status{.alive = message.alive(),
                       .idle = message.idle(),
+                      .leaving = message.leaving(),
                       .called_begin_step = message.called_begin_step(),
                       .called_end_step = message.called_end_step(),
                       .called_route = message.called_route(),
@@ -160,11 +162,14 @@ absl::StatusOr<AgentMessage> ToValue(const v1::EngineStatus& message, const Grou
                       .oldest_open_step = absl::ZeroDuration(),
                       .waiting_for = {},
                       .mean_step_time = absl::ZeroDuration(),
-                      .steps_per_second = message.steps_per_second()};
+                      .steps_per_second = message.steps_per_second(),
+                      .busy_lease = absl::ZeroDuration()};
   EVENKEEL_ASSIGN_OR_RETURN(status.oldest_open_step,
                             DurationFromMicros("engine_status.oldest_open_step_us", message.oldest_open_step_us()));
   EVENKEEL_ASSIGN_OR_RETURN(status.mean_step_time,
                             DurationFromMicros("engine_status.mean_step_time_us", message.mean_step_time_us()));
+  EVENKEEL_ASSIGN_OR_RETURN(status.busy_lease,
+                            DurationFromMicros("engine_status.busy_lease_us", message.busy_lease_us()));
   // Not a number fails it too.
   if (!(message.steps_per_second() >= 0 && message.steps_per_second() <= kStepsPerSecondMax)) {
     return Bad("engine_status.steps_per_second", message.steps_per_second(), absl::StrCat("0 to ", kStepsPerSecondMax));
@@ -222,6 +227,11 @@ absl::StatusOr<AgentMessage> ToValue(const v1::SlotLost& message, const GroupInf
   return value;
 }
 
+absl::StatusOr<AgentMessage> ToValue(const v1::PeerEnded& message, const GroupInfo& group) {
+  EVENKEEL_ASSIGN_OR_RETURN(const Member member, FromProto("peer_ended.member", message.member(), group));
+  return PeerEnded{member};
+}
+
 }  // namespace
 
 absl::StatusOr<AgentMessage> FromProto(const v1::AgentMessage& message, const GroupInfo* group) {
@@ -246,6 +256,8 @@ absl::StatusOr<AgentMessage> FromProto(const v1::AgentMessage& message, const Gr
       return ToValue(message.move_failed(), *group);
     case v1::AgentMessage::kSlotLost:
       return ToValue(message.slot_lost(), *group);
+    case v1::AgentMessage::kPeerEnded:
+      return ToValue(message.peer_ended(), *group);
     case v1::AgentMessage::MESSAGE_NOT_SET:
       break;
   }

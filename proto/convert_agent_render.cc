@@ -23,7 +23,8 @@ void Render(const Attach& value, v1::AgentMessage* out) {
   ToProto(value.epoch, message->mutable_epoch());
   message->set_maps_digest(value.maps_digest);
   ToProto(value.quiesced_epoch, message->mutable_quiesced_epoch());
-  message->set_view_number(value.view_number);
+  ToProto(value.view, message->mutable_view());
+  message->set_joining(value.joining);
   v1::SlotInventory* slots = message->mutable_slots();
   for (const SlotRecord& record : value.slots) {
     slots->add_states(static_cast<uint32_t>(record.state));
@@ -77,6 +78,8 @@ void Render(const EngineStatus& value, v1::AgentMessage* out) {
   v1::EngineStatus* message = out->mutable_engine_status();
   message->set_alive(value.alive);
   message->set_idle(value.idle);
+  message->set_leaving(value.leaving);
+  message->set_busy_lease_us(absl::ToInt64Microseconds(value.busy_lease));
   message->set_called_begin_step(value.called_begin_step);
   message->set_called_end_step(value.called_end_step);
   message->set_called_route(value.called_route);
@@ -118,6 +121,10 @@ void Render(const SlotLost& value, v1::AgentMessage* out) {
   message->set_layer(Wire(value.layer));
   message->set_slot(Wire(value.slot));
   message->set_generation(value.generation);
+}
+
+void Render(const PeerEnded& value, v1::AgentMessage* out) {
+  ToProto(value.member, out->mutable_peer_ended()->mutable_member());
 }
 
 }  // namespace

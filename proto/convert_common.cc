@@ -157,6 +157,8 @@ absl::StatusOr<GroupInfo> FromProto(absl::string_view field, const v1::GroupInfo
     return Bad(absl::StrCat(field, ".num_nodes"), message.num_nodes(),
                absl::StrCat("a divisor of ", group.shape.num_ranks));
   }
+  EVENKEEL_RETURN_IF_ERROR(
+      CheckRange(absl::StrCat(field, ".world"), message.world(), 0, static_cast<uint64_t>(group.shape.num_ranks)));
   EVENKEEL_RETURN_IF_ERROR(CheckRange(absl::StrCat(field, ".expert_bytes"), message.expert_bytes(), 0, kBytesMax));
   EVENKEEL_ASSIGN_OR_RETURN(group.count_place,
                             ToCountPlace(absl::StrCat(field, ".count_place"), message.count_place()));
@@ -167,6 +169,7 @@ absl::StatusOr<GroupInfo> FromProto(absl::string_view field, const v1::GroupInfo
   group.manifest_digest = message.manifest_digest();
   group.num_layers = static_cast<int>(message.num_layers());
   group.num_nodes = static_cast<int>(message.num_nodes());
+  group.world = static_cast<int>(message.world());
   group.expert_bytes = message.expert_bytes();
   return group;
 }
@@ -247,6 +250,7 @@ void ToProto(const GroupInfo& value, v1::GroupInfo* message) {
   ToProto(value.shape, message->mutable_shape());
   message->set_num_layers(static_cast<uint32_t>(value.num_layers));
   message->set_num_nodes(static_cast<uint32_t>(value.num_nodes));
+  message->set_world(static_cast<uint32_t>(value.world));
   message->set_expert_bytes(value.expert_bytes);
   message->set_count_place(value.count_place == CountPlace::kRouter ? v1::COUNT_PLACE_ROUTER
                                                                     : v1::COUNT_PLACE_AFTER_DISPATCH);

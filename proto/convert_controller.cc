@@ -73,9 +73,10 @@ absl::StatusOr<ControllerMessage> ToValue(const v1::MapsUpdate& message, const G
 
 absl::StatusOr<MoveSource> ToSource(absl::string_view field, const v1::MoveSource& message, const GroupInfo& group) {
   MoveSource source;
+  EVENKEEL_ASSIGN_OR_RETURN(source.endpoint, FromProto(absl::StrCat(field, ".endpoint"), message.endpoint()));
+  if (!message.has_member()) return source;
   EVENKEEL_ASSIGN_OR_RETURN(source.member, FromProto(absl::StrCat(field, ".member"), message.member(), group));
   EVENKEEL_ASSIGN_OR_RETURN(source.slot, ToSlot(absl::StrCat(field, ".slot"), message.slot(), group));
-  EVENKEEL_ASSIGN_OR_RETURN(source.endpoint, FromProto(absl::StrCat(field, ".endpoint"), message.endpoint()));
   source.generation = message.generation();
   return source;
 }
@@ -151,10 +152,11 @@ void Render(const MoveOrder& value, v1::ControllerMessage* out) {
   ToProto(value.retired_since, message->mutable_retired_since());
   for (const MoveSource& source : value.sources) {
     v1::MoveSource* out_source = message->add_sources();
+    ToProto(source.endpoint, out_source->mutable_endpoint());
+    if (!source.member.rank.valid()) continue;
     ToProto(source.member, out_source->mutable_member());
     out_source->set_slot(static_cast<uint32_t>(source.slot.value()));
     out_source->set_generation(source.generation);
-    ToProto(source.endpoint, out_source->mutable_endpoint());
   }
   message->set_deadline_ms(static_cast<uint32_t>(std::max<int64_t>(absl::ToInt64Milliseconds(value.deadline), 1)));
 }

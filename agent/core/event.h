@@ -158,6 +158,7 @@ using Effects = std::vector<Effect>;
 struct RegionState {
   GroupInfo group;
   Member member;
+  bool joining = false;  // its engine was started to join
   std::vector<Endpoint> endpoints;
   uint32_t term_obeyed = 0;
   std::shared_ptr<const Maps> maps;  // newest in the region

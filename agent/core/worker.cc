@@ -60,6 +60,7 @@ absl::Status CheckView(const View& view, int num_ranks) {
 Worker::Worker(RegionState region)
     : group_(region.group),
       member_(region.member),
+      joining_(region.joining),
       endpoints_(std::move(region.endpoints)),
       term_obeyed_(region.term_obeyed),
       view_(std::move(region.view)),
@@ -190,7 +191,8 @@ Attach Worker::Inventory() const {
                 .epoch = newest_->epoch,
                 .maps_digest = newest_->digest,
                 .quiesced_epoch = quiesced_epoch_,
-                .view_number = view_.number,
+                .view = view_,
+                .joining = joining_,
                 .slots = moves_.slots().Inventory()};
 }
 

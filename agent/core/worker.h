@@ -96,6 +96,7 @@ class Worker {
   // Constant after construction.
   const GroupInfo group_;
   const Member member_;
+  const bool joining_;
   const std::vector<Endpoint> endpoints_;
 
   // The controller.

@@ -39,12 +39,15 @@ struct GroupInfo {
   std::string model;             // engines of another model are refused
   uint64_t weights_version = 0;  // only equal versions exchange weights (rule 22)
   uint64_t manifest_digest = 0;  // names, types, sizes and layouts of the per-expert tensors (rule 23)
-  algos::Shape shape;
+  algos::Shape shape;            // of the tables: shape.num_ranks is the most ranks that the group may ever have
+  int world = 0;                 // ranks [0, world) made the group; those above may join later. 0: all of shape
   int num_layers = 0;
   int num_nodes = 1;
   uint64_t expert_bytes = 0;  // of all tensors of one expert of one layer
   CountPlace count_place = CountPlace::kAfterDispatch;
   Routing routing = Routing::kSender;
+
+  int num_first_ranks() const { return world == 0 ? shape.num_ranks : world; }
 
   friend bool operator==(const GroupInfo&, const GroupInfo&) = default;
 };
@@ -65,11 +68,12 @@ struct Attach {
   GroupInfo group;
   Member member;
   std::vector<Endpoint> endpoints;
-  uint32_t term_obeyed = 0;       // highest term this agent ever obeyed (rule 3)
-  Epoch epoch;                    // newest maps accepted; in the region as soon as a bank is free
-  uint64_t maps_digest = 0;       // digest of all layers at that epoch
-  Epoch quiesced_epoch;           // the engine has quiesced here (rule 11)
-  uint64_t view_number = 0;       // newest view known
+  uint32_t term_obeyed = 0;  // highest term this agent ever obeyed (rule 3)
+  Epoch epoch;               // newest maps accepted; in the region as soon as a bank is free
+  uint64_t maps_digest = 0;  // digest of all layers at that epoch
+  Epoch quiesced_epoch;      // the engine has quiesced here (rule 11)
+  View view;                 // newest known
+  bool joining = false;      // the engine was started to join: it waits for its first maps outside the set (rule 4)
   std::vector<SlotRecord> slots;  // [num_layers * slots_per_rank], this rank's own
 };
 
@@ -113,6 +117,7 @@ struct LoadReport {
 struct EngineStatus {
   bool alive = true;  // its lock is held (rule 19)
   bool idle = false;
+  bool leaving = false;            // it said that it is about to end (rule 24)
   bool called_begin_step = false;  // ever, in this incarnation
   bool called_end_step = false;
   bool called_route = false;
@@ -123,6 +128,13 @@ struct EngineStatus {
   // Over the last report interval; zero: unknown, no step ended in it.
   absl::Duration mean_step_time = absl::ZeroDuration();  // from begin to end, of steps that were not aborted
   double steps_per_second = 0;                           // that ended so
+  absl::Duration busy_lease = absl::ZeroDuration();  // left of an announced pause, within which silence says nothing
+};
+
+// The engine of another rank of this host has ended: its lock was found free (rules 19, 24). Sent at once, and again
+// on every stream as long as the newest view known has the member.
+struct PeerEnded {
+  Member member;
 };
 
 struct MoveFinished {
@@ -155,8 +167,8 @@ struct SlotLost {
   uint64_t generation = 0;
 };
 
-using AgentMessage =
-    std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed, SlotLost>;
+using AgentMessage = std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed,
+                                  SlotLost, PeerEnded>;
 
 // ---- Controller to agent -----------------------------------------------------------------------------------------
 
@@ -191,6 +203,8 @@ struct MapsUpdate {
   std::vector<std::pair<LayerId, algos::LayerMap>> layers;  // ascending
 };
 
+// A slot of a living member, or a store of experts that belongs to none: then `member.rank` is invalid and `endpoint`
+// alone says where, of transport "pool" (host memory) or "snapshot" (files).
 struct MoveSource {
   Member member;
   SlotIdx slot;

@@ -74,9 +74,9 @@ absl::Status CheckAttach(const Attach& attach) {
     return absl::InvalidArgumentError(absl::StrCat("attach: ", info.num_layers, " layers, ", info.num_nodes,
                                                    " nodes for ", info.shape.num_ranks, " ranks"));
   }
-  if (attach.term_obeyed > kTermMax || attach.view_number > kNumberMax) {
+  if (attach.term_obeyed > kTermMax || attach.view.number > kNumberMax) {
     return absl::InvalidArgumentError(absl::StrCat("attach: term ", attach.term_obeyed, " obeyed, view ",
-                                                   attach.view_number, ": at most ", kTermMax, " and ", kNumberMax));
+                                                   attach.view.number, ": at most ", kTermMax, " and ", kNumberMax));
   }
   const size_t expected = static_cast<size_t>(info.num_layers) * static_cast<size_t>(info.shape.slots_per_rank);
   if (attach.slots.size() != expected) {
@@ -102,7 +102,8 @@ absl::Status CheckSameGroup(const GroupInfo& group, const GroupInfo& other) {
   EVENKEEL_RETURN_IF_ERROR(CheckSame("model", group.model, other.model));
   EVENKEEL_RETURN_IF_ERROR(CheckSame("weights version", group.weights_version, other.weights_version));
   EVENKEEL_RETURN_IF_ERROR(CheckSame("manifest digest", group.manifest_digest, other.manifest_digest));
-  EVENKEEL_RETURN_IF_ERROR(CheckSame("world size", group.shape.num_ranks, other.shape.num_ranks));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("world size", group.num_first_ranks(), other.num_first_ranks()));
+  EVENKEEL_RETURN_IF_ERROR(CheckSame("most ranks", group.shape.num_ranks, other.shape.num_ranks));
   EVENKEEL_RETURN_IF_ERROR(CheckSame("number of experts", group.shape.num_experts, other.shape.num_experts));
   EVENKEEL_RETURN_IF_ERROR(CheckSame("slots per rank", group.shape.slots_per_rank, other.shape.slots_per_rank));
   EVENKEEL_RETURN_IF_ERROR(CheckSame("number of layers", group.num_layers, other.num_layers));
@@ -158,7 +159,7 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
     group.loads.Restart(rank);
     group.slots.Reset(rank);
   }
-  group.highest_view = std::max(group.highest_view, attach.view_number);
+  group.highest_view = std::max(group.highest_view, attach.view.number);
   MemberRecord& member = group.members.at(rank);
   Effects orders;
   TakeInventory(group, attach, now, orders);

@@ -210,6 +210,18 @@ absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::
   return absl::OkStatus();
 }
 
+absl::Status Group::On(MemberRecord& member, const PeerEnded& message, absl::Time, Effects& effects) {
+  const RankId rank = message.member.rank;
+  MemberRecord& peer = state_->members.at(rank);
+  if (peer.member != message.member || !peer.engine.alive) return absl::OkStatus();
+  peer.engine.alive = false;
+  state_->Alert(absl::StrCat("the engine of rank ", rank.value(), " has ended, says the agent of rank ",
+                             member.member.rank.value()),
+                effects);
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
 absl::Status Group::CheckOwnSlot(const MemberRecord& member, LayerId layer, SlotIdx slot) const {
   const algos::Shape& shape = state_->info.shape;
   if (layer.valid() && layer.value() < state_->info.num_layers && slot.valid() && slot.value() < shape.num_slots() &&

@@ -99,7 +99,7 @@ struct MessagePrinter {
     std::vector<std::string> slots;
     for (const SlotRecord& record : m.slots) slots.push_back(Short(record));
     return absl::StrCat("attach term ", m.term_obeyed, " epoch ", m.epoch.ToString(), " quiesced ",
-                        m.quiesced_epoch.ToString(), " view ", m.view_number, " [", absl::StrJoin(slots, ", "), "]");
+                        m.quiesced_epoch.ToString(), " view ", m.view.number, " [", absl::StrJoin(slots, ", "), "]");
   }
   std::string operator()(const Quiesced& m) const {
     return absl::StrCat("quiesced ", m.epoch.ToString(), " view ", m.view_number);
@@ -133,6 +133,7 @@ struct MessagePrinter {
                         absl::StatusCodeToString(m.status.code()), m.content_kept ? " kept" : " lost", " from ",
                         m.source.value(), " mismatches ", m.num_mismatches);
   }
+  std::string operator()(const PeerEnded& m) const { return absl::StrCat("peer ended ", m.member.rank.value()); }
   std::string operator()(const SlotLost& m) const {
     return absl::StrCat("slot lost ", Place(m.layer, m.slot), " g", m.generation);
   }

@@ -120,5 +120,14 @@ TEST_CASE("a placement of another size, with an unknown expert or without one is
   CHECK(Validate(PlacementFrom({0, 1, 1, 0}), shape).message() == "placement: expert 2 has no slot");
 }
 
+TEST_CASE("ranks beyond the first world hold nothing in the default placement", "[placement]") {
+  const Shape shape{.num_experts = 6, .num_ranks = 5, .slots_per_rank = 3};
+  const Placement small = DefaultPlacement({.num_experts = 6, .num_ranks = 3, .slots_per_rank = 3});
+  Placement expected = small;
+  expected.expert_of_slot.resize(15, kNoExpert);
+  CHECK(DefaultPlacement(shape, 3) == expected);
+  CHECK(DefaultPlacement(shape, 0) == DefaultPlacement(shape));
+}
+
 }  // namespace
 }  // namespace evenkeel::algos

@@ -71,7 +71,7 @@ Attach Cluster::AttachOf(int rank) const {
   attach.epoch = agent.epoch;
   attach.maps_digest = DigestOfMaps(agent.maps);
   attach.quiesced_epoch = agent.quiesced;
-  attach.view_number = agent.view_number;
+  attach.view.number = agent.view_number;
   attach.slots = agent.slots;
   return attach;
 }

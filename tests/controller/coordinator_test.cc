@@ -104,7 +104,7 @@ TEST_CASE("numbers that leave none to count on are refused, and nobody steps dow
   cluster.Run(absl::Seconds(1));
   Attach attach = cluster.AttachOf(1);
   SECTION("a term") { attach.term_obeyed = UINT32_MAX; }
-  SECTION("a view") { attach.view_number = UINT64_MAX; }
+  SECTION("a view") { attach.view.number = UINT64_MAX; }
   SECTION("a generation") { attach.slots[0].generation = UINT64_MAX; }
   const Effects effects = cluster.coordinator->Step(cluster.now, AgentMessageReceived{99, attach});
   REQUIRE(effects.size() == 2);

@@ -45,7 +45,7 @@ Attach FakeAttach(const GroupInfo& group, int rank) {
                 .epoch = {},
                 .maps_digest = DefaultDigest(group),
                 .quiesced_epoch = {},
-                .view_number = 0,
+                .view = {},
                 .slots = {}};
   const algos::Placement placement = algos::DefaultPlacement(group.shape);
   for (int layer = 0; layer < group.num_layers; ++layer) {

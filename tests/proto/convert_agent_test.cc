@@ -56,7 +56,8 @@ TEST_CASE("attach returns unchanged from the wire", "[convert_agent]") {
   CHECK(back.epoch == sent.epoch);
   CHECK(back.maps_digest == sent.maps_digest);
   CHECK(back.quiesced_epoch == sent.quiesced_epoch);
-  CHECK(back.view_number == sent.view_number);
+  CHECK(back.view == sent.view);
+  CHECK(back.joining == sent.joining);
   CHECK(back.slots == sent.slots);
 }
 

@@ -18,6 +18,7 @@ inline GroupInfo ExampleGroup() {
           .weights_version = 7,
           .manifest_digest = 0xFEDCBA9876543210u,
           .shape = {.num_experts = 8, .num_ranks = 4, .slots_per_rank = 3},
+          .world = 3,
           .num_layers = 2,
           .num_nodes = 2,
           .expert_bytes = 1 << 20,
@@ -37,7 +38,8 @@ inline Attach ExampleAttach() {
                 .epoch = {.term = 9, .number = 4},
                 .maps_digest = 11,
                 .quiesced_epoch = {.term = 9, .number = 3},
-                .view_number = 5,
+                .view = {.number = 5, .members = {{.rank = RankId(1), .incarnation = 3}}},
+                .joining = true,
                 .slots = {}};
   for (int i = 0; i < 6; ++i) {
     attach.slots.push_back({.state = static_cast<SlotState>(i % 4),

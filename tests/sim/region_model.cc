@@ -26,7 +26,7 @@ uint64_t GoodContent(uint64_t weights_version, LayerId layer, ExpertId expert) {
 
 RegionModel::RegionModel(uint32_t id, int group_idx, const GroupInfo& group, Member member)
     : maps(agent::DefaultMaps(group)), id_(id), group_idx_(group_idx), info_(group), member_(member) {
-  const algos::Placement placement = algos::DefaultPlacement(group.shape);
+  const algos::Placement placement = algos::DefaultPlacement(group.shape, group.world);
   const int per_rank = group.shape.slots_per_rank;
   for (int layer = 0; layer < group.num_layers; ++layer) {
     for (int local = 0; local < per_rank; ++local) {
