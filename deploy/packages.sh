@@ -8,6 +8,7 @@ evenkeel_build_packages=(
   g++ pkg-config ca-certificates python3
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev libspdlog-dev libfmt-dev catch2 libucx-dev libsqlite3-dev libyaml-dev nlohmann-json3-dev
+  libcpp-httplib-dev
 )
 evenkeel_test_packages=(clang clang-format git)
 
