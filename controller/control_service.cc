@@ -41,8 +41,7 @@ absl::StatusOr<std::vector<LayerId>> LayersOf(const google::protobuf::RepeatedFi
     ids.push_back(LayerId(static_cast<int32_t>(layer)));
   }
   std::ranges::sort(ids);
-  const auto repeated = std::ranges::unique(ids);
-  ids.erase(repeated.begin(), repeated.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 

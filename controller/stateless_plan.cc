@@ -106,8 +106,7 @@ absl::Status ReadRanksAndLayers(const v1::PlanRequest& request, algos::Problem& 
     problem.layers.push_back(LayerId(static_cast<int32_t>(request.layers(i))));
   }
   std::ranges::sort(problem.layers);
-  const auto repeated = std::ranges::unique(problem.layers);
-  problem.layers.erase(repeated.begin(), repeated.end());
+  problem.layers.erase(std::unique(problem.layers.begin(), problem.layers.end()), problem.layers.end());
   for (int i = 0; i < request.pins_size(); ++i) {
     const v1::PlanPin& pin = request.pins(i);
     EVENKEEL_RETURN_IF_ERROR(CheckRange(Field("pins", i) + ".layer", pin.layer(), 0, last_layer));

@@ -119,8 +119,7 @@ PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOp
   PlanScope scope = Begin(group, std::move(policy));
   for (const auto& [name, value] : options) scope.options[name] = value;
   std::ranges::sort(layers);
-  const auto repeated = std::ranges::unique(layers);
-  layers.erase(repeated.begin(), repeated.end());
+  layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   scope.problem.layers = std::move(layers);
   scope.flex = SnapshotFor(group, scope);
   return scope;

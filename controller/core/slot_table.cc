@@ -281,8 +281,7 @@ std::vector<LayerId> SlotTable::Commit(Epoch epoch) {
   adds_.clear();
   retires_.clear();
   std::ranges::sort(changed);
-  const auto repeated = std::ranges::unique(changed);
-  changed.erase(repeated.begin(), repeated.end());
+  changed.erase(std::unique(changed.begin(), changed.end()), changed.end());
   return changed;
 }
 

@@ -214,8 +214,7 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   if (!request.dry_run) Supersede(planning, request.operation_id, now, effects);
   plan.layers = request.layers;
   std::ranges::sort(plan.layers);
-  const auto repeated = std::ranges::unique(plan.layers);
-  plan.layers.erase(repeated.begin(), repeated.end());
+  plan.layers.erase(std::unique(plan.layers.begin(), plan.layers.end()), plan.layers.end());
   PlanScope scope = AskedScope(group, request.policy, request.policy_options, plan.layers);
   plan.policy = scope.policy;
   plan.phase = scope.phase;
