@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/http/gateway.h"
+
+#include <atomic>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "httplib.h"
+
+#include "controller/http/http_error.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+constexpr char kJson[] = "application/json";
+constexpr char kEvents[] = "text/event-stream";
+constexpr char kLines[] = "application/x-ndjson";
+constexpr char kPrometheusText[] = "text/plain; version=0.0.4; charset=utf-8";
+
+// Methods that change nothing may be asked by GET.
+bool OnlyLooks(const std::string& method) {
+  for (const char* verb : {"Get", "List", "Check", "Watch"}) {
+    if (absl::StartsWith(method, verb)) return true;
+  }
+  return false;
+}
+
+void Answer(const absl::Status& status, httplib::Response& response) {
+  response.status = HttpStatusOf(status.code());
+  response.set_content(ErrorJson(status), kJson);
+}
+
+Transcoder::Metadata MetadataOf(const httplib::Request& request) {
+  Transcoder::Metadata metadata;
+  if (request.has_header("Authorization")) metadata["authorization"] = request.get_header_value("Authorization");
+  return metadata;
+}
+
+struct Address {
+  std::string host;
+  int port = 0;
+};
+
+absl::StatusOr<Address> ParseAddress(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  Address address;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &address.port) ||
+      address.port < 0 || address.port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat("http_listen is '", listen, "': HOST:PORT wanted"));
+  }
+  address.host = listen.substr(0, colon);
+  return address;
+}
+
+}  // namespace
+
+struct Gateway::State {
+  State(Options the_options, Transcoder the_transcoder)
+      : options(std::move(the_options)), transcoder(std::move(the_transcoder)) {}
+
+  absl::Status Listen();
+  void Route();
+  void Ask(const std::string& method, const absl::StatusOr<std::string>& json, const httplib::Request& request,
+           httplib::Response& response);
+  void Stream(const std::string& method, const std::string& json, const httplib::Request& request,
+              httplib::Response& response);
+
+  const Options options;
+  const Transcoder transcoder;
+  httplib::Server http;
+  std::string address;
+  std::thread thread;
+  std::atomic<bool> stopping = false;
+  std::atomic<int> num_streams = 0;
+};
+
+void Gateway::State::Ask(const std::string& method, const absl::StatusOr<std::string>& json,
+                         const httplib::Request& request, httplib::Response& response) {
+  if (!json.ok()) return Answer(json.status(), response);
+  if (transcoder.IsStream(method)) return Stream(method, *json, request, response);
+  const absl::StatusOr<std::string> answer = transcoder.Call(method, *json, MetadataOf(request), kCallDeadline);
+  if (!answer.ok()) return Answer(answer.status(), response);
+  response.set_content(*answer, kJson);
+}
+
+void Gateway::State::Stream(const std::string& method, const std::string& json, const httplib::Request& request,
+                            httplib::Response& response) {
+  if (++num_streams > kStreamsMax || stopping) {
+    --num_streams;
+    return Answer(absl::ResourceExhaustedError(absl::StrCat("already ", kStreamsMax, " streams")), response);
+  }
+  const bool events = OnlyLooks(method) || absl::StrContains(request.get_header_value("Accept"), kEvents);
+  response.set_header("Cache-Control", "no-store");
+  response.set_chunked_content_provider(
+      events ? kEvents : kLines,
+      [this, method, json, events, metadata = MetadataOf(request)](size_t, httplib::DataSink& sink) {
+        const auto write = [&](const std::string& text) { return sink.write(text.data(), text.size()); };
+        const auto framed = [&](const char* name, const std::string& message) {
+          return events ? absl::StrCat(name, "data: ", message, "\n\n") : message + "\n";
+        };
+        const absl::Status status = transcoder.Stream(
+            method, json, metadata, [&](const std::string& message) { return write(framed("", message)) && !stopping; },
+            [&] { return !stopping && sink.is_writable() && (!events || write(":\n\n")); });
+        if (!status.ok() && sink.is_writable()) write(framed("event: error\n", ErrorJson(status)));
+        sink.done();
+        return true;
+      },
+      [this](bool) { --num_streams; });
+}
+
+void Gateway::State::Route() {
+  http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  http.set_payload_max_length(kBodyBytesMax);
+  http.set_keep_alive_max_count(100);
+  http.set_keep_alive_timeout(2);  // an idle connection holds a thread
+  http.set_read_timeout(10);
+  http.set_write_timeout(10);
+  http.set_default_headers({{"X-Content-Type-Options", "nosniff"},
+                            {"X-Frame-Options", "DENY"},
+                            {"Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'"}});
+  http.Get("/healthz",
+           [](const httplib::Request&, httplib::Response& response) { response.set_content("ok\n", "text/plain"); });
+  http.Get("/readyz", [this](const httplib::Request&, httplib::Response& response) {
+    if (options.ready()) return response.set_content("ok\n", "text/plain");
+    Answer(absl::UnavailableError("the controller does not lead yet"), response);
+  });
+  http.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
+    if (options.metrics) return response.set_content(options.metrics(), kPrometheusText);
+    Answer(absl::NotFoundError("no metrics"), response);
+  });
+  http.Post(R"(/v1/(\w+))", [this](const httplib::Request& request, httplib::Response& response) {
+    const std::string method = request.matches[1];
+    if (!transcoder.Has(method)) return Answer(absl::NotFoundError(absl::StrCat("no method ", method)), response);
+    Ask(method, request.body, request, response);
+  });
+  http.Get(R"(/v1/(\w+))", [this](const httplib::Request& request, httplib::Response& response) {
+    const std::string method = request.matches[1];
+    if (!transcoder.Has(method)) return Answer(absl::NotFoundError(absl::StrCat("no method ", method)), response);
+    if (!OnlyLooks(method)) {
+      response.set_header("Allow", "POST");
+      response.status = 405;
+      return response.set_content(ErrorJson(absl::UnimplementedError(absl::StrCat(method, " needs POST"))), kJson);
+    }
+    Ask(method, transcoder.RequestOf(method, {request.params.begin(), request.params.end()}), request, response);
+  });
+  if (!options.page_dir.empty()) http.set_mount_point("/", options.page_dir);
+  http.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
+    if (!response.body.empty()) return;
+    const std::string what = absl::StrCat(request.method, " ", request.path);
+    response.set_content(ErrorJson(response.status == 413 ? absl::ResourceExhaustedError(what + ": too long")
+                                                          : absl::NotFoundError("nothing at " + what)),
+                         kJson);
+  });
+}
+
+absl::Status Gateway::State::Listen() {
+  const absl::StatusOr<Address> wanted = ParseAddress(options.listen);
+  if (!wanted.ok()) return wanted.status();
+  Route();
+  // By default the library shares ports among processes.
+  http.set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+  });
+  const int port = wanted->port == 0 ? http.bind_to_any_port(wanted->host.c_str())
+                                     : (http.bind_to_port(wanted->host.c_str(), wanted->port) ? wanted->port : -1);
+  if (port < 0) {
+    return absl::UnavailableError(
+        absl::StrCat("listen for HTTP on ", options.listen, ": the address is not ours, or already in use"));
+  }
+  address = absl::StrCat(wanted->host, ":", port);
+  thread = std::thread([this] { http.listen_after_bind(); });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(Options options, Transcoder transcoder) {
+  auto state = std::make_unique<State>(std::move(options), std::move(transcoder));
+  if (absl::Status status = state->Listen(); !status.ok()) return status;
+  return std::unique_ptr<Gateway>(new Gateway(std::move(state)));
+}
+
+Gateway::Gateway(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Gateway::~Gateway() { Stop(); }
+
+const std::string& Gateway::address() const { return state_->address; }
+
+void Gateway::Stop() {
+  if (state_->stopping.exchange(true)) return;
+  // Stopping a server that has not begun to listen would not be noticed.
+  while (!state_->http.is_running()) absl::SleepFor(absl::Milliseconds(1));
+  state_->http.stop();
+  state_->thread.join();
+}
+
+}  // namespace evenkeel::controller
