@@ -34,6 +34,7 @@ absl::StatusOr<RegionState> TakeOver(const engine::AgentRegion& region) {
   RegionState state;
   state.group = std::move(content.group);
   state.member = content.member;
+  state.joining = content.joining;
   state.term_obeyed = content.term_obeyed;
   state.maps = std::move(maps);
   state.view = std::move(content.view);

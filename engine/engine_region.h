@@ -28,6 +28,8 @@ struct evenkeel_region {
   EvenkeelLane lanes[evenkeel::engine::kLanesMax];
   uint64_t weights_used = 0;
   bool is_ready = false;
+  // A joining engine was seen to be a member: from then on it begins steps without asking.
+  std::atomic<bool> has_joined{false};
 
   // Post-move callbacks: run by the lane that finds `is_notifying` clear; the others go on.
   evenkeel_post_move_fn post_move = nullptr;
@@ -48,5 +50,9 @@ inline bool IsLayer(const evenkeel_region* region, int32_t layer) {
 inline bool IsLocalSlot(const evenkeel_region* region, int32_t local_slot) {
   return region != nullptr && local_slot >= 0 && local_slot < region->view.sizes().slots_per_rank;
 }
+
+// Incarnation of `rank` in the newest view; 0: none, UINT64_MAX: no view has come yet.
+uint64_t MemberIn(const RegionView& view, int rank);
+bool IsMember(const RegionView& view);
 
 }  // namespace evenkeel::engine

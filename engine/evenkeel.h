@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define EVENKEEL_ABI_VERSION 2
+#define EVENKEEL_ABI_VERSION 3
 #define EVENKEEL_API __attribute__((visibility("default")))
 
 typedef struct evenkeel_region evenkeel_region;
@@ -32,7 +32,7 @@ typedef struct evenkeel_region evenkeel_region;
 typedef enum evenkeel_status {
   EVENKEEL_OK = 0,
   EVENKEEL_INVALID_ARGUMENT = -1,
-  EVENKEEL_FAILED_PRECONDITION = -2, /* right call, wrong state: before ready, unknown ticket, stale view */
+  EVENKEEL_FAILED_PRECONDITION = -2, /* right call, wrong state: before ready, no member yet, unknown ticket */
   EVENKEEL_RESOURCE_EXHAUSTED = -3,  /* no room in shared memory, too many open steps */
   EVENKEEL_PERMISSION_DENIED = -4,
   EVENKEEL_INTERNAL = -5
@@ -56,8 +56,10 @@ typedef struct evenkeel_options {
   const char* model;     /* at most 127; only engines of the same model form a group */
   uint64_t weights_version;
   int32_t rank;
-  int32_t num_ranks;
-  int32_t num_nodes;   /* ranks are node-major; 0 means 1 */
+  int32_t num_ranks; /* that make the group */
+  int32_t ranks_max; /* that it may ever have, of which all tables are; 0 means num_ranks */
+  int32_t join;      /* not 0: comes to a group under way, in place of an ended process or as a rank beyond num_ranks */
+  int32_t num_nodes; /* ranks are node-major; 0 means 1 */
   int32_t num_layers;  /* MoE layers only */
   int32_t num_experts; /* logical experts of a layer */
   int32_t slots_per_rank;
@@ -86,7 +88,8 @@ EVENKEEL_API int evenkeel_add_tensor(evenkeel_region* region, int32_t layer, con
 typedef void (*evenkeel_post_move_fn)(void* context, int32_t layer, int32_t local_slot, int32_t expert);
 EVENKEEL_API int evenkeel_on_post_move(evenkeel_region* region, evenkeel_post_move_fn function, void* context);
 
-/* The expert whose weights the engine must put into a local slot before evenkeel_ready. */
+/* The expert whose weights the engine must put into a local slot before evenkeel_ready; -1 where none: with
+ * options.join all slots are free. */
 EVENKEEL_API int32_t evenkeel_initial_expert(const evenkeel_region* region, int32_t layer, int32_t local_slot);
 
 /* Weights are in place: takes their fingerprints and opens the region to an agent. */
@@ -98,10 +101,19 @@ EVENKEEL_API void evenkeel_destroy(evenkeel_region* region);
 EVENKEEL_API uint64_t evenkeel_incarnation(const evenkeel_region* region);
 EVENKEEL_API const char* evenkeel_path(const evenkeel_region* region);
 
+/* 1 once the newest view has this engine and, with options.join, maps have come; else 0. An engine that joins begins no
+ * step before; one that was a member and is none any more finishes what it has begun and begins nothing new. May be
+ * read anywhere, also within a step. */
+EVENKEEL_API int evenkeel_is_member(const evenkeel_region* region);
+/* Incarnation of the rank's member in the newest view: the only one to send to or to take tokens from. 0: it has none;
+ * UINT64_MAX: no view has come yet, and any of the first ranks is one. */
+EVENKEEL_API uint64_t evenkeel_member(const evenkeel_region* region, int32_t rank);
+
 /* ---- Steps --------------------------------------------------------------------------------------------------------- */
 
 /* Begins a forward step with the newest complete maps. Returns its ticket (> 0) or a negative status;
- * EVENKEEL_RESOURCE_EXHAUSTED when 64 steps of the lane are open. */
+ * EVENKEEL_RESOURCE_EXHAUSTED when 64 steps of the lane are open, EVENKEEL_FAILED_PRECONDITION while an engine that
+ * joins is no member yet. */
 EVENKEEL_API int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phase phase,
                                          evenkeel_kind kind);
 
@@ -110,12 +122,17 @@ EVENKEEL_API int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_
 /* The step was given up; late answers to it must be discarded by ticket. */
 EVENKEEL_API int evenkeel_abort_step(evenkeel_region* region, int32_t lane, int64_t ticket);
 
+/* Within the lane's newest step, whose ticket is given: takes the newest complete maps for what is routed from now on,
+ * so that tokens of a rank that was lost find another replica. The ticket goes on to hold the maps that it began with. */
+EVENKEEL_API int evenkeel_reroute(evenkeel_region* region, int32_t lane, int64_t ticket);
+
 /* No step is open and none will begin before the next begin_step: the lane then holds up nobody. Implied when all
  * tickets have ended; saying so lets the agent tell an idle engine from one that forgot to report. */
 EVENKEEL_API int evenkeel_set_idle(evenkeel_region* region, int32_t lane);
 
 /* Top-k expert ids -> slots of the whole layer (slot = rank * slots_per_rank + local slot), by the shares of the maps
- * that the lane's newest step took. ids [num_tokens, top_k] of int32 or int64 (`id_bytes` 4 or 8), rows row_stride
+ * that the lane's newest step took. Replicas on ranks that are lost now are passed over, their shares spread over the
+ * others. ids [num_tokens, top_k] of int32 or int64 (`id_bytes` 4 or 8), rows row_stride
  * elements apart; slots int32 [num_tokens, top_k], dense. Negative ids give -1 and are not counted; an expert without
  * live replica gives -1 and is counted as unrouted. Token t of the batch has index first_token + t. With
  * EVENKEEL_COUNT_ROUTER the routed copies of real steps are counted here, by the step's phase. */
@@ -137,11 +154,14 @@ EVENKEEL_API int evenkeel_serve_begin(evenkeel_region* region, int32_t thread, i
                                       uint64_t peer_incarnation);
 EVENKEEL_API int evenkeel_serve_end(evenkeel_region* region, int32_t thread);
 
-/* One word per rank, 0 while it is a member: may be polled anywhere, also within a step. */
+/* One word per rank of ranks_max, 0 while it is a member: may be polled anywhere, also within a step. */
 EVENKEEL_API const volatile uint32_t* evenkeel_lost_ranks(const evenkeel_region* region);
 
 /* A step of this engine has been waiting for `rank`; -1: no longer. Evidence for the controller, nothing more. */
 EVENKEEL_API int evenkeel_report_waiting(evenkeel_region* region, int32_t lane, int32_t rank);
+
+/* The engine is about to end, in order: peers are told at once instead of when they notice. */
+EVENKEEL_API int evenkeel_leave(evenkeel_region* region);
 
 /* The engine will be silent for up to `seconds` (graph capture, compilation) and is not to be judged by it. */
 EVENKEEL_API int evenkeel_busy_lease(evenkeel_region* region, double seconds);
@@ -150,7 +170,7 @@ EVENKEEL_API int evenkeel_busy_lease(evenkeel_region* region, double seconds);
 
 /* Version of the maps that the lane's newest step took: (term << 32) | number. 0: the default placement. */
 EVENKEEL_API uint64_t evenkeel_epoch(const evenkeel_region* region, int32_t lane);
-/* [num_ranks * slots_per_rank]: expert of each slot, -1 where no map names it. */
+/* [ranks_max * slots_per_rank]: expert of each slot, -1 where no map names it. */
 EVENKEEL_API int evenkeel_physical_to_logical(const evenkeel_region* region, int32_t lane, int32_t layer,
                                               int32_t* experts);
 /* [num_experts, width] slots, -1 padded, and [num_experts] numbers of entries. Unequal shares are rendered by repeated

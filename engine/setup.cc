@@ -26,6 +26,7 @@ using evenkeel::engine::TensorRecord;
 
 constexpr uint64_t kWeightsAlignment = 64;
 // SlotState of the protocol.
+constexpr uint32_t kSlotFree = 0;
 constexpr uint32_t kSlotVerified = 2;
 constexpr uint64_t kFirstGeneration = 1;
 
@@ -88,7 +89,9 @@ Error CheckNames(const evenkeel_options& options) {
 RegionSizes SizesOf(const evenkeel_options& options) {
   RegionSizes sizes;
   sizes.rank = options.rank;
-  sizes.num_ranks = options.num_ranks;
+  sizes.num_ranks = options.ranks_max == 0 ? options.num_ranks : options.ranks_max;
+  sizes.world = options.num_ranks;
+  sizes.joining = options.join != 0 ? 1 : 0;
   sizes.num_nodes = options.num_nodes == 0 ? 1 : options.num_nodes;
   sizes.num_layers = options.num_layers;
   sizes.num_experts = options.num_experts;
@@ -128,6 +131,10 @@ void FillHeader(const evenkeel_options& options, uint64_t incarnation, const Reg
   header.created_ns = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
   WriteDefaultMaps(view, 0);
   view.view(1).number.Store(evenkeel::engine::ViewCell::kInvalid);
+  const RegionSizes& sizes = view.sizes();
+  for (int rank = 0; rank < sizes.num_ranks; ++rank) {
+    view.lost()[rank] = rank >= sizes.world || (rank == sizes.rank && sizes.joining != 0) ? 1 : 0;
+  }
   header.incarnation.Store(incarnation);
 }
 
@@ -239,6 +246,10 @@ Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name
   return CheckOverlap(view, layer, name, {at - begin, bytes_per_expert, steps > 0 ? stride_bytes : 0});
 }
 
+int InitialExpert(const RegionSizes& sizes, int local_slot) {
+  return sizes.joining != 0 ? -1 : DefaultExpert(sizes, sizes.rank, local_slot);
+}
+
 Error MakeReady(evenkeel_region& region) {
   const RegionView& view = region.view;
   if (region.is_ready) return MakeError(ErrorCode::kFailedPrecondition, "ready: called before");
@@ -253,11 +264,12 @@ Error MakeReady(evenkeel_region& region) {
   }
   for (int layer = 0; layer < view.sizes().num_layers; ++layer) {
     for (int local = 0; local < view.sizes().slots_per_rank; ++local) {
+      const int expert = InitialExpert(view.sizes(), local);
       view.WriteSlot(layer, local,
-                     {.state = kSlotVerified,
-                      .expert = DefaultExpert(view.sizes(), view.sizes().rank, local),
+                     {.state = expert < 0 ? kSlotFree : kSlotVerified,
+                      .expert = expert,
                       .generation = kFirstGeneration,
-                      .fingerprint = view.FingerprintSlot(layer, local)});
+                      .fingerprint = expert < 0 ? 0 : view.FingerprintSlot(layer, local)});
     }
   }
   view.header().expert_bytes = expert_bytes;
@@ -329,7 +341,7 @@ int32_t evenkeel_initial_expert(const evenkeel_region* region, int32_t layer, in
   if (!evenkeel::engine::IsLayer(region, layer) || !evenkeel::engine::IsLocalSlot(region, local_slot)) {
     return EVENKEEL_INVALID_ARGUMENT;
   }
-  return DefaultExpert(region->view.sizes(), region->view.sizes().rank, local_slot);
+  return InitialExpert(region->view.sizes(), local_slot);
 }
 
 int evenkeel_ready(evenkeel_region* region, evenkeel_error* error) {

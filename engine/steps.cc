@@ -81,9 +81,15 @@ int EndTicket(evenkeel_region* region, int32_t lane, int64_t ticket, bool is_tim
   return EVENKEEL_OK;
 }
 
-// The member words that `own`'s table has to be held against; none while nobody is lost or newer than the table.
+void SetMaps(const RegionView& view, const evenkeel::engine::TakenMaps& taken, EvenkeelLane& own) {
+  own.bank = evenkeel::engine::BankOf(taken.newest);
+  own.epoch = taken.epoch;
+  own.maps_view = view.bank(own.bank).view_number.Load();
+}
+
+// The member words that `own`'s table has to be held against; none while the table knows all who came or went.
 evenkeel::kernels::RouteMask MaskOf(const RegionView& view, const EvenkeelLane& own) {
-  if (view.header().num_lost.Load() == 0 && view.header().newest_join.Load() <= own.maps_view) return {};
+  if (view.header().newest_change.Load() <= own.maps_view) return {};
   return {.lost = view.lost(),
           .joined = reinterpret_cast<const volatile uint64_t*>(view.joined()),
           .table_view = own.maps_view,
@@ -98,18 +104,20 @@ int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phas
   }
   if (!region->is_ready) return EVENKEEL_FAILED_PRECONDITION;
   EvenkeelLane& own = region->lanes[lane];
-  if (~own.open == 0) return EVENKEEL_RESOURCE_EXHAUSTED;
   const RegionView& view = region->view;
   RunPostMovesIfAsked(*region);
+  if (view.sizes().joining != 0 && !region->has_joined.load(std::memory_order_relaxed)) {
+    if (!evenkeel::engine::IsMember(view)) return EVENKEEL_FAILED_PRECONDITION;
+    region->has_joined.store(true, std::memory_order_relaxed);
+  }
+  if (~own.open == 0) return EVENKEEL_RESOURCE_EXHAUSTED;
 
   const int ring = __builtin_ctzll(~own.open);
   const uint64_t ticket = ++own.num_begun << kRingBits | static_cast<uint64_t>(ring);
   LaneCell& cell = view.lane(lane);
   const auto taken = evenkeel::engine::BeginStep(view, cell, ring, ticket, MonotonicNs());
   own.open |= uint64_t{1} << ring;
-  own.bank = evenkeel::engine::BankOf(taken.newest);
-  own.epoch = taken.epoch;
-  own.maps_view = view.bank(own.bank).view_number.Load();
+  SetMaps(view, taken, own);
   const bool counts = view.sizes().counts_at_router() && kind == EVENKEEL_REAL;
   own.counters = counts ? view.counters(lane, phase) : nullptr;
   cell.num_begun.Store(own.num_begun);
@@ -126,6 +134,16 @@ int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
 
 int evenkeel_abort_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
   return EndTicket(region, lane, ticket, /*is_timed=*/false);
+}
+
+int evenkeel_reroute(evenkeel_region* region, int32_t lane, int64_t ticket) {
+  if (!IsLane(region, lane) || ticket <= 0) return EVENKEEL_INVALID_ARGUMENT;
+  EvenkeelLane& own = region->lanes[lane];
+  const auto number = static_cast<uint64_t>(ticket);
+  const bool is_open = (own.open >> (number % kTicketsPerLane) & 1) != 0;
+  if (!is_open || number >> kRingBits != own.num_begun) return EVENKEEL_FAILED_PRECONDITION;
+  SetMaps(region->view, evenkeel::engine::TakeNewest(region->view, region->view.lane(lane)), own);
+  return EVENKEEL_OK;
 }
 
 int evenkeel_set_idle(evenkeel_region* region, int32_t lane) {
@@ -175,50 +193,6 @@ int evenkeel_count(evenkeel_region* region, int32_t thread, evenkeel_phase phase
   if (region->view.sizes().counts_at_router()) return EVENKEEL_FAILED_PRECONDITION;
   region->view.counters(thread, phase)[int64_t{layer} * region->view.sizes().slots_per_rank + local_slot].Add(
       num_tokens);
-  return EVENKEEL_OK;
-}
-
-int evenkeel_serve_begin(evenkeel_region* region, int32_t thread, int32_t peer_rank, uint64_t peer_incarnation) {
-  if (region == nullptr || thread < 0 || thread >= region->view.sizes().num_counting_threads || peer_rank < 0 ||
-      peer_rank >= region->view.sizes().num_ranks || peer_incarnation == 0) {
-    return EVENKEEL_INVALID_ARGUMENT;
-  }
-  const RegionView& view = region->view;
-  auto& serving = view.serving(thread);
-  if (serving.accepted.Load() != 0) return EVENKEEL_FAILED_PRECONDITION;
-  const bool accepted = evenkeel::engine::BeginServing(view, serving, [&](uint64_t view_number) {
-    uint64_t incarnation = 0;
-    // In view 0 every rank is a member, whatever its incarnation.
-    return view_number == 0 ||
-           (view.FindMember(view_number, peer_rank, &incarnation) && incarnation == peer_incarnation);
-  });
-  return accepted ? EVENKEEL_OK : EVENKEEL_FAILED_PRECONDITION;
-}
-
-int evenkeel_serve_end(evenkeel_region* region, int32_t thread) {
-  if (region == nullptr || thread < 0 || thread >= region->view.sizes().num_counting_threads) {
-    return EVENKEEL_INVALID_ARGUMENT;
-  }
-  auto& serving = region->view.serving(thread);
-  if (serving.accepted.Load() == 0) return EVENKEEL_FAILED_PRECONDITION;
-  EndServing(serving);
-  return EVENKEEL_OK;
-}
-
-const volatile uint32_t* evenkeel_lost_ranks(const evenkeel_region* region) {
-  return region == nullptr ? nullptr : region->view.lost();
-}
-
-int evenkeel_report_waiting(evenkeel_region* region, int32_t lane, int32_t rank) {
-  if (!IsLane(region, lane) || rank < -1 || rank >= region->view.sizes().num_ranks) return EVENKEEL_INVALID_ARGUMENT;
-  region->view.lane(lane).waiting_for.Store(static_cast<uint64_t>(rank + 1));
-  return EVENKEEL_OK;
-}
-
-int evenkeel_busy_lease(evenkeel_region* region, double seconds) {
-  constexpr double kSecondsMax = 24 * 3600;
-  if (region == nullptr || !(seconds >= 0 && seconds <= kSecondsMax)) return EVENKEEL_INVALID_ARGUMENT;
-  region->view.header().busy_until_ns.Store(MonotonicNs() + static_cast<uint64_t>(seconds * 1e9));
   return EVENKEEL_OK;
 }
 

@@ -18,7 +18,7 @@ import ctypes
 import os
 import pathlib
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 # evenkeel_phase
 OTHER, PREFILL, DECODE = 0, 1, 2
@@ -57,6 +57,8 @@ class _Options(ctypes.Structure):
         ("weights_version", ctypes.c_uint64),
         ("rank", ctypes.c_int32),
         ("num_ranks", ctypes.c_int32),
+        ("ranks_max", ctypes.c_int32),
+        ("join", ctypes.c_int32),
         ("num_nodes", ctypes.c_int32),
         ("num_layers", ctypes.c_int32),
         ("num_experts", ctypes.c_int32),
@@ -87,9 +89,12 @@ _SIGNATURES = {
     "destroy": (None, [_PTR]),
     "incarnation": (_U64, [_PTR]),
     "path": (_STR, [_PTR]),
+    "is_member": (_INT, [_PTR]),
+    "member": (_U64, [_PTR, _I32]),
     "begin_step": (_I64, [_PTR, _I32, _INT, _INT]),
     "end_step": (_INT, [_PTR, _I32, _I64]),
     "abort_step": (_INT, [_PTR, _I32, _I64]),
+    "reroute": (_INT, [_PTR, _I32, _I64]),
     "set_idle": (_INT, [_PTR, _I32]),
     "route": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I64, _I32, _I64, _I64, _PTR]),
     "count": (_INT, [_PTR, _I32, _INT, _I32, _I32, _U64]),
@@ -97,6 +102,7 @@ _SIGNATURES = {
     "serve_end": (_INT, [_PTR, _I32]),
     "lost_ranks": (ctypes.POINTER(ctypes.c_uint32), [_PTR]),
     "report_waiting": (_INT, [_PTR, _I32, _I32]),
+    "leave": (_INT, [_PTR]),
     "busy_lease": (_INT, [_PTR, _F64]),
     "epoch": (_U64, [_PTR, _I32]),
     "physical_to_logical": (_INT, [_PTR, _I32, _I32, _PTR]),
@@ -155,13 +161,15 @@ class Region:
     def __init__(self, *, group: str, model: str, rank: int, num_ranks: int, num_layers: int, num_experts: int,
                  slots_per_rank: int, weights_bytes: int, weights_version: int = 0, num_nodes: int = 1,
                  num_lanes: int = 1, num_counting_threads: int = 0, count_place: int = COUNT_AFTER_DISPATCH,
-                 routing: int = ROUTING_SENDER, directory: str | None = None, library=None):
+                 routing: int = ROUTING_SENDER, ranks_max: int = 0, join: bool = False, directory: str | None = None,
+                 library=None):
         self._handle = None
         self._library = library if isinstance(library, ctypes.CDLL) else load_library(library)
-        self.num_ranks, self.num_experts, self.slots_per_rank = num_ranks, num_experts, slots_per_rank
+        self.num_layers, self.ranks_max, self.num_experts, self.slots_per_rank = (
+            num_layers, ranks_max or num_ranks, num_experts, slots_per_rank)
         options = _Options(ABI_VERSION, directory.encode() if directory else None, group.encode(), model.encode(),
-                           weights_version, rank, num_ranks, num_nodes, num_layers, num_experts, slots_per_rank,
-                           num_lanes, num_counting_threads, count_place, routing, weights_bytes)
+                           weights_version, rank, num_ranks, ranks_max, join, num_nodes, num_layers, num_experts,
+                           slots_per_rank, num_lanes, num_counting_threads, count_place, routing, weights_bytes)
         handle, error = _PTR(), _Error()
         self._check(self._library.evenkeel_create(ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)),
                     "create region", error)
@@ -205,9 +213,10 @@ class Region:
         self._check(self._call("on_post_move", self._post_move, None), "set post-move callback")
 
     def initial_expert(self, layer: int, local_slot: int) -> int:
-        """The expert whose weights belong into a local slot before ready()."""
+        """The expert whose weights belong into a local slot before ready(); with `join`, -1: none."""
         expert = self._call("initial_expert", layer, local_slot)
-        self._check(min(expert, 0), f"initial expert of layer {layer} slot {local_slot}")
+        if expert != -1 or not (0 <= layer < self.num_layers and 0 <= local_slot < self.slots_per_rank):
+            self._check(min(expert, 0), f"initial expert of layer {layer} slot {local_slot}")
         return expert
 
     def ready(self):
@@ -222,6 +231,16 @@ class Region:
     @property
     def path(self) -> str:
         return self._call("path").decode()
+
+    @property
+    def is_member(self) -> bool:
+        """The newest view has this engine and, with `join`, maps have come."""
+        return self._call("is_member") == 1
+
+    def member(self, rank: int) -> int | None:
+        """Incarnation of the rank's member, 0 where it has none; None before any view came."""
+        incarnation = self._call("member", rank)
+        return None if incarnation == 2**64 - 1 else incarnation
 
     # ---- Steps
 
@@ -239,6 +258,10 @@ class Region:
 
     def abort_step(self, lane: int, ticket: int):
         self._check(self._call("abort_step", lane, ticket), f"abort step {ticket}")
+
+    def reroute(self, lane: int, ticket: int):
+        """What is routed from now on in the lane's newest step follows the newest maps."""
+        self._check(self._call("reroute", lane, ticket), f"reroute step {ticket}")
 
     def set_idle(self, lane: int = 0):
         self._check(self._call("set_idle", lane), f"set lane {lane} idle")
@@ -270,11 +293,15 @@ class Region:
     def lost_ranks(self) -> list[int]:
         """Ranks that are no members now."""
         words = self._call("lost_ranks")
-        return [rank for rank in range(self.num_ranks) if words[rank]]
+        return [rank for rank in range(self.ranks_max) if words[rank]]
 
     def report_waiting(self, rank: int, lane: int = 0):
         """A step waits for `rank`; -1: no longer."""
         self._check(self._call("report_waiting", lane, rank), f"report waiting for rank {rank}")
+
+    def leave(self):
+        """The engine is about to end, in order."""
+        self._check(self._call("leave"), "leave")
 
     def busy_lease(self, seconds: float):
         self._check(self._call("busy_lease", seconds), "busy lease")
@@ -288,7 +315,7 @@ class Region:
 
     def physical_to_logical(self, layer: int, lane: int = 0) -> list[int]:
         """Expert of each slot of the layer, -1 where no map names it."""
-        experts = (_I32 * (self.num_ranks * self.slots_per_rank))()
+        experts = (_I32 * (self.ranks_max * self.slots_per_rank))()
         self._check(self._call("physical_to_logical", lane, layer, experts), f"maps of layer {layer}")
         return list(experts)
 

@@ -169,6 +169,8 @@ absl::Status Engine::MakeRegion(const Safetensors& file) {
       .weights_version = file.digest(),
       .rank = options_.rank,
       .num_ranks = options_.num_ranks,
+      .ranks_max = 0,
+      .join = 0,
       .num_nodes = 1,
       .num_layers = config_.num_layers,
       .num_experts = config_.num_experts,

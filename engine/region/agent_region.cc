@@ -127,6 +127,7 @@ absl::StatusOr<RegionContent> AgentRegion::ReadContent() const {
   RegionContent content;
   content.group = group_;
   content.member = member();
+  content.joining = sizes.joining != 0;
   content.term_obeyed = static_cast<uint32_t>(view_->header().term_obeyed.Load());
   content.epoch = Epoch::FromPacked(view_->bank(newest).epoch.Load());
   content.maps_view_number = view_->bank(newest).view_number.Load();
@@ -195,21 +196,21 @@ void AgentRegion::StoreView(const View& next) {
   }
   const int bank = view_->view(0).number.Load() == held.number ? 1 : 0;
   view_->view(bank).number.Store(ViewCell::kInvalid);
-  uint64_t num_lost = 0, newest_join = 0;
+  bool any_changed = false;
   for (size_t rank = 0; rank < num_ranks; ++rank) {
     view_->members(bank)[rank].Store(after[rank]);
-    num_lost += after[rank] == 0 ? 1 : 0;
-    // In view 0 every rank is a member, whatever its incarnation.
-    if (held.number != 0 && after[rank] != 0 && after[rank] != before[rank]) view_->joined()[rank].Store(next.number);
-    newest_join = std::max(newest_join, view_->joined()[rank].Load());
+    // In view 0 every rank of the world is a member, whatever its incarnation.
+    const bool is_any = held.number == 0 && rank < static_cast<size_t>(view_->sizes().world);
+    const bool joins = after[rank] != 0 && after[rank] != before[rank] && !is_any;
+    if (joins) view_->joined()[rank].Store(next.number);
+    any_changed |= joins || (after[rank] == 0 && (before[rank] != 0 || is_any));
   }
-  view_->header().newest_join.Store(newest_join);
+  if (any_changed) view_->header().newest_change.Store(next.number);
   for (size_t rank = 0; rank < num_ranks; ++rank) {
     // Polled by engines in mid-step. A newcomer is passed over until maps that presume its view are taken.
     __atomic_store_n(&view_->lost()[rank], after[rank] == 0 ? 1 : 0, __ATOMIC_RELEASE);
   }
   view_->view(bank).number.Store(next.number);
-  view_->header().num_lost.Store(num_lost);
   view_->newest_view().StoreAndFence(next.number);
 }
 
@@ -263,6 +264,8 @@ EngineStatus AgentRegion::ReadStatus() const {
   const int64_t now = MonotonicNs();
   EngineStatus status;
   status.alive = EngineAlive();
+  status.leaving = header.leaving.Load() != 0;
+  status.busy_lease = BusyLeaseLeft();
   status.called_begin_step = header.called_begin_step.Load() != 0;
   status.num_calls_waited = header.num_calls_waited.Load();
   int64_t oldest = now;
@@ -283,7 +286,7 @@ EngineStatus AgentRegion::ReadStatus() const {
     }
   }
   status.idle = !any_open && any_idle && all_idle;
-  if (BusyLeaseLeft() == absl::ZeroDuration()) status.oldest_open_step = absl::Nanoseconds(now - oldest);
+  if (status.busy_lease == absl::ZeroDuration()) status.oldest_open_step = absl::Nanoseconds(now - oldest);
   std::sort(status.waiting_for.begin(), status.waiting_for.end());
   status.waiting_for.erase(std::unique(status.waiting_for.begin(), status.waiting_for.end()), status.waiting_for.end());
   return status;

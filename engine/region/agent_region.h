@@ -47,6 +47,7 @@ struct Quiescence {
 struct RegionContent {
   GroupInfo group;
   Member member;
+  bool joining = false;  // the engine comes to a group under way: its slots were free
   uint32_t term_obeyed = 0;
   Epoch epoch;  // of the newest maps
   uint64_t maps_view_number = 0;

@@ -27,12 +27,12 @@ void WriteEvenBounds(int count, uint32_t* bounds) {
 }
 
 void WriteDefaultTable(const RegionSizes& sizes, const LayerTable& table) {
-  const int num_slots = sizes.num_slots();
   std::fill(table.offsets, table.offsets + sizes.num_experts + 1, 0);
   const auto expert_of = [&sizes](int slot) {
     return DefaultExpert(sizes, slot / sizes.slots_per_rank, slot % sizes.slots_per_rank);
   };
   // Counting sort: ends of the experts first, then filled from behind.
+  const int num_slots = sizes.world * sizes.slots_per_rank;
   for (int slot = 0; slot < num_slots; ++slot) ++table.offsets[expert_of(slot)];
   for (int e = 1; e <= sizes.num_experts; ++e) table.offsets[e] += table.offsets[e - 1];
   for (int slot = num_slots - 1; slot >= 0; --slot) table.slots[--table.offsets[expert_of(slot)]] = slot;
@@ -53,7 +53,8 @@ uint64_t DigestOfTable(const RegionSizes& sizes, const LayerTable& table) {
 }  // namespace
 
 int DefaultExpert(const RegionSizes& sizes, int rank, int local_slot) {
-  const int64_t first = int64_t{rank} * sizes.num_experts / sizes.num_ranks;
+  if (rank >= sizes.world) return -1;
+  const int64_t first = int64_t{rank} * sizes.num_experts / sizes.world;
   return static_cast<int>((first + local_slot) % sizes.num_experts);
 }
 

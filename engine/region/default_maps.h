@@ -9,7 +9,7 @@
 
 namespace evenkeel::engine {
 
-// floor(rank * E / R) + local slot, modulo E.
+// floor(rank * E / W) + local slot, modulo E, W being the world; -1 on ranks beyond it.
 int DefaultExpert(const RegionSizes& sizes, int rank, int local_slot);
 
 // Fills a bank with the default maps of all layers, at epoch 0 and view 0.

@@ -11,7 +11,7 @@
 //
 // The functions are templates over the words so that the model check runs this very code.
 //
-// Threads:   BeginStep, EndStep: the lane's. BeginServing, EndServing: the counting thread's. The rest: the agent's.
+// Threads:   BeginStep, TakeNewest, EndStep: the lane's. BeginServing, EndServing: the counting thread's. The rest: the agent's.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,18 @@ TakenMaps BeginStep(Words& words, Lane& lane, int ring, uint64_t ticket, uint64_
   lane.tickets[ring].view.Store(taken.view);
   lane.tickets[ring].begun_ns.Store(now_ns);
   lane.tickets[ring].ticket.Store(ticket);
+  lane.announced.Store(taken.newest);
+  return taken;
+}
+
+// In mid-step: the lane goes over to the newest maps. What the step began with stays as its ticket says.
+template <typename Words, typename Lane>
+TakenMaps TakeNewest(Words& words, Lane& lane) {
+  lane.announced.StoreAndFence(LaneCell::kChoosing);
+  TakenMaps taken;
+  taken.newest = words.newest().Load();
+  taken.epoch = words.bank_epoch(BankOf(taken.newest)).Load();
+  taken.view = words.newest_view().Load();
   lane.announced.Store(taken.newest);
   return taken;
 }

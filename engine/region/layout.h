@@ -27,7 +27,9 @@ inline constexpr int kAgentLockByte = 1;
 // Constant after creation.
 struct RegionSizes {
   int32_t rank = 0;
-  int32_t num_ranks = 0;
+  int32_t num_ranks = 0;  // that the group may ever have
+  int32_t world = 0;      // that made it
+  int32_t joining = 0;    // 1: this one comes to a group under way
   int32_t num_nodes = 1;
   int32_t num_layers = 0;
   int32_t num_experts = 0;
@@ -58,7 +60,7 @@ struct RegionOffsets {
   uint64_t counters = 0;     // Word [num_counters][kPhases][L * slots_counted], each row padded to counter_stride
   uint64_t unrouted = 0;     // Word [num_lanes][L * E], each row padded to unrouted_stride
   uint64_t views = 0;        // ViewCell, Word incarnation [R]; kViewBanks of them, view_stride apart
-  uint64_t lost = 0;         // uint32_t [R], nonzero: no member now; by the agent
+  uint64_t lost = 0;         // uint32_t [R], nonzero: no member now; by the agent, before any view by the engine
   uint64_t joined = 0;       // Word [R], number of the view in which the rank's member joined; by the agent
   uint64_t banks = 0;        // BankCell, tables of L layers; num_banks of them, bank_stride apart
   uint64_t weights = 0;      // page aligned
@@ -148,7 +150,7 @@ struct alignas(64) BankCell {
 
 struct alignas(64) RegionHeader {
   static constexpr uint32_t kTag = 0x4E474552u;  // "REGN"
-  static constexpr uint32_t kVersion = 2;        // EVENKEEL_ABI_VERSION
+  static constexpr uint32_t kVersion = 3;        // EVENKEEL_ABI_VERSION
 
   // By the engine at creation; constant.
   char group[64];
@@ -171,12 +173,12 @@ struct alignas(64) RegionHeader {
   Word called_begin_step;  // ever
   Word busy_until_ns;      // CLOCK_MONOTONIC
   Word num_calls_waited;   // as the engine watched them
+  Word leaving;            // it is about to end
 
   // By the agent.
-  alignas(64) Word newest;      // sequence of the write << 8 | bank of the newest complete maps
-  Word newest_view;             // its number
-  Word newest_join;             // the largest of all ranks'
-  Word num_lost;                // ranks that are lost now
+  alignas(64) Word newest;  // sequence of the write << 8 | bank of the newest complete maps
+  Word newest_view;         // its number
+  Word newest_change;       // number of the newest view that lost a member or got one: tables of older views name them
   Word num_post_move_requests;  // ever
   Word term_obeyed;
   Word agent_pid;  // 0: no agent ever held the region

@@ -31,6 +31,7 @@ GroupInfo GroupOf(const RegionView& view) {
   group.manifest_digest = header.manifest_digest;
   group.shape = {
       .num_experts = sizes.num_experts, .num_ranks = sizes.num_ranks, .slots_per_rank = sizes.slots_per_rank};
+  group.world = sizes.world;
   group.num_layers = sizes.num_layers;
   group.num_nodes = sizes.num_nodes;
   group.expert_bytes = header.expert_bytes;

@@ -26,12 +26,15 @@ Error RegionView::CheckSizes(const RegionSizes& sizes) {
     const char* name;
     int64_t value, min, max;
   } limits[] = {
-      {"num_ranks", sizes.num_ranks, 1, 1 << 20},
+      {"num_ranks", sizes.world, 1, 1 << 20},
+      {"ranks_max", sizes.num_ranks, sizes.world, 1 << 20},
+      {"join", sizes.joining, 0, 1},
       {"rank", sizes.rank, 0, int64_t{sizes.num_ranks} - 1},
       {"num_nodes", sizes.num_nodes, 1, sizes.num_ranks},
       {"num_layers", sizes.num_layers, 1, 4096},
       {"num_experts", sizes.num_experts, 1, 1 << 20},
       {"slots_per_rank", sizes.slots_per_rank, 1, 1 << 16},
+      {"slots of a layer", int64_t{sizes.world} * sizes.slots_per_rank, sizes.num_experts, 1 << 24},
       {"slots of a layer", int64_t{sizes.num_ranks} * sizes.slots_per_rank, sizes.num_experts, 1 << 24},
       {"num_lanes", sizes.num_lanes, 1, kLanesMax},
       {"num_counting_threads", sizes.num_counting_threads, 1, kCountingThreadsMax},
@@ -47,6 +50,10 @@ Error RegionView::CheckSizes(const RegionSizes& sizes) {
   if (sizes.num_ranks % sizes.num_nodes != 0) {
     return MakeError(ErrorCode::kInvalidArgument, "num_nodes is %d, which does not divide %d ranks", sizes.num_nodes,
                      sizes.num_ranks);
+  }
+  if (sizes.rank >= sizes.world && sizes.joining == 0) {
+    return MakeError(ErrorCode::kInvalidArgument, "rank %d is beyond the first %d: it can only join (options.join)",
+                     sizes.rank, sizes.world);
   }
   if (sizes.weights_bytes > uint64_t{1} << 50) {
     return MakeError(ErrorCode::kInvalidArgument, "weights_bytes is %" PRIu64 ", more than 2^50", sizes.weights_bytes);

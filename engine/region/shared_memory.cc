@@ -66,8 +66,8 @@ struct flock LockOf(int lock_byte) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
-  lock.l_start = lock_byte;
-  lock.l_len = 1;
+  lock.l_start = lock_byte == SharedMemory::kAnyByte ? 0 : lock_byte;
+  lock.l_len = lock_byte == SharedMemory::kAnyByte ? 0 : 1;  // 0: to the end
   return lock;
 }
 
@@ -196,8 +196,20 @@ Result<bool> SharedMemory::TryLock(int lock_byte) {
   return FromErrno(errno, "lock", path_);
 }
 
+void SharedMemory::Unlock(int lock_byte) {
+  struct flock lock = LockOf(lock_byte);
+  lock.l_type = F_UNLCK;
+  ::fcntl(fd_, F_OFD_SETLK, &lock);
+}
+
 bool SharedMemory::IsLockedElsewhere(int lock_byte) const { return HeldElsewhere(fd_, lock_byte); }
 
 void SharedMemory::Unlink() { ::unlink(path_); }
+
+bool SharedMemory::IsNamed() const {
+  struct stat own = {}, named = {};
+  return ::fstat(fd_, &own) == 0 && ::stat(path_, &named) == 0 && own.st_dev == named.st_dev &&
+         own.st_ino == named.st_ino;
+}
 
 }  // namespace evenkeel::engine

@@ -42,6 +42,9 @@ class SharedMemory {
   };
   enum class Access { kReadOnly, kReadWrite };
 
+  // As a lock byte where it is asked about locks: whichever there is.
+  static constexpr int kAnyByte = -1;
+
   // Bytes of a path, its terminating zero included.
   static constexpr size_t kPathBytes = 512;
 
@@ -65,17 +68,21 @@ class SharedMemory {
     return Open(path, Type{Layout::kTag, Layout::kVersion}, sizeof(Layout), access);
   }
 
-  // Removes the objects in `directory` whose names begin with `prefix` and whose lock on `lock_byte` nobody holds:
-  // what killed processes left behind. Returns how many.
+  // Removes the objects in `directory` whose names begin with `prefix` and whose lock on `lock_byte` (kAnyByte: any at
+  // all) nobody holds: what killed processes left behind. Returns how many.
   static int RemoveAbandoned(const char* directory, const char* prefix, int lock_byte);
 
   // Takes the lock on a byte; false where another open of the file holds it. Never waits.
   Result<bool> TryLock(int lock_byte);
-  // Whether another open of the file holds the lock.
+  // Gives it back before the object is closed.
+  void Unlock(int lock_byte);
+  // Whether another open of the file holds the lock (kAnyByte: any at all).
   bool IsLockedElsewhere(int lock_byte) const;
 
   // Removes the name; mappings stay until they are closed.
   void Unlink();
+  // Whether the path still leads to this object.
+  bool IsNamed() const;
 
   explicit operator bool() const { return base_ != nullptr; }
   const char* path() const { return path_; }

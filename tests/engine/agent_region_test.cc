@@ -299,6 +299,7 @@ TEST_CASE("the status tells which calls were made, what is waited for and what i
   CHECK(status.oldest_open_step > absl::ZeroDuration());
   REQUIRE(evenkeel_busy_lease(pair.region.get(), 100) == EVENKEEL_OK);
   CHECK(pair.agent->BusyLeaseLeft() > absl::Seconds(90));
+  CHECK(pair.agent->ReadStatus().busy_lease > absl::Seconds(90));
   CHECK(pair.agent->ReadStatus().oldest_open_step == absl::ZeroDuration());
   CHECK(evenkeel_busy_lease(pair.region.get(), -1) == EVENKEEL_INVALID_ARGUMENT);
   REQUIRE(evenkeel_report_waiting(pair.region.get(), 0, -1) == EVENKEEL_OK);
@@ -311,6 +312,9 @@ TEST_CASE("the status tells which calls were made, what is waited for and what i
   REQUIRE(evenkeel_report_calls_waited(pair.region.get(), 7) == EVENKEEL_OK);
   CHECK(pair.agent->ReadStatus().num_calls_waited == 7);
   CHECK(evenkeel_report_calls_waited(nullptr, 7) == EVENKEEL_INVALID_ARGUMENT);
+  CHECK_FALSE(status.leaving);
+  REQUIRE(evenkeel_leave(pair.region.get()) == EVENKEEL_OK);
+  CHECK(pair.agent->ReadStatus().leaving);
 }
 
 TEST_CASE("a peer's region is read by rank and incarnation", "[agent_region]") {

@@ -33,12 +33,18 @@ TEST_CASE("wrong options are refused by name, and leave no file", "[evenkeel]") 
     change(options);
     return CreationError(options, EVENKEEL_INVALID_ARGUMENT);
   };
-  CHECK(with([](auto& o) { o.abi_version = 9; }) == "create region: ABI version 9; the library has 2");
+  CHECK(with([](auto& o) { o.abi_version = 9; }) == "create region: ABI version 9; the library has 3");
   CHECK(with([](auto& o) { o.rank = 4; }) == "rank is 4, must be from 0 to 3");
   CHECK(with([](auto& o) { o.num_ranks = 0; }) == "num_ranks is 0, must be from 1 to 1048576");
   CHECK(with([](auto& o) { o.num_layers = 0; }) == "num_layers is 0, must be from 1 to 4096");
   CHECK(with([](auto& o) { o.num_experts = 13; }) == "slots of a layer is 12, must be from 13 to 16777216");
   CHECK(with([](auto& o) { o.num_lanes = 17; }) == "num_lanes is 17, must be from 1 to 16");
+  CHECK(with([](auto& o) { o.ranks_max = 3; }) == "ranks_max is 3, must be from 4 to 1048576");
+  CHECK(with([](auto& o) { o.ranks_max = 6, o.rank = 6; }) == "rank is 6, must be from 0 to 5");
+  CHECK(with([](auto& o) { o.ranks_max = 6, o.rank = 4; }) ==
+        "rank 4 is beyond the first 4: it can only join (options.join)");
+  CHECK(with([](auto& o) { o.ranks_max = 8, o.num_experts = 13; }) ==
+        "slots of a layer is 12, must be from 13 to 16777216");
   CHECK(with([](auto& o) { o.num_nodes = 3; }) == "num_nodes is 3, which does not divide 4 ranks");
   CHECK(with([](auto& o) { o.group = "a/b"; }) == "group a/b: only letters, digits, '-' and '_' may be in it");
   CHECK(with([](auto& o) { o.group = nullptr; }) == "group has 0 characters, must have 1 to 63");
@@ -198,6 +204,10 @@ TEST_CASE("null regions are answered, not followed", "[evenkeel]") {
   CHECK(evenkeel_ready(nullptr, nullptr) == EVENKEEL_INVALID_ARGUMENT);
   CHECK(evenkeel_create(nullptr, nullptr, nullptr) == EVENKEEL_INVALID_ARGUMENT);
   CHECK(evenkeel_lost_ranks(nullptr) == nullptr);
+  CHECK(evenkeel_is_member(nullptr) == EVENKEEL_INVALID_ARGUMENT);
+  CHECK(evenkeel_member(nullptr, 0) == 0);
+  CHECK(evenkeel_reroute(nullptr, 0, 1) == EVENKEEL_INVALID_ARGUMENT);
+  CHECK(evenkeel_leave(nullptr) == EVENKEEL_INVALID_ARGUMENT);
   CHECK(evenkeel_serve_begin(nullptr, 0, 0, 1) == EVENKEEL_INVALID_ARGUMENT);
   evenkeel_destroy(nullptr);
 }

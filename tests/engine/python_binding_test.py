@@ -85,7 +85,26 @@ def test_steps_route_and_count_by_the_default_placement(directory):
         region.serve_end()
         region.report_waiting(0)
         region.busy_lease(1.5)
+        region.leave()
+        assert region.is_member and region.member(0) is None
     assert os.listdir(directory) == []
+
+
+def test_an_engine_that_joins_holds_nothing_and_waits_for_its_view(directory):
+    with make_region(directory, rank=2, ranks_max=3, join=True) as region:
+        assert region.initial_expert(0, 0) == -1
+        make_ready(region)
+        assert not region.is_member and region.member(2) == 0 and region.lost_ranks() == [2]
+        assert region.slot_content(0, 2) == (-1, 1, False)
+        expect_error(-2, "begin step on lane 0", region.begin_step)
+
+
+def test_a_step_may_take_the_newest_maps_again(directory):
+    with make_region(directory) as region:
+        make_ready(region)
+        with region.step() as step:
+            region.reroute(0, step.ticket)
+        expect_error(-2, f"reroute step {step.ticket}", region.reroute, 0, step.ticket)
 
 
 def test_errors_carry_the_librarys_text(directory):

@@ -43,9 +43,9 @@ TEST_CASE("regions that are not ready, cut, of another version or garbage are re
   TestRegion region(SmallOptions(directory));
   expect(AgentRegion::Open(region.path()).status(), absl::StatusCode::kUnavailable, "has not called evenkeel_ready");
   region.MakeReady();
-  const uint32_t version = 3;
+  const uint32_t version = 4;
   expect(OpenAfter(region, 12, &version, 4), absl::StatusCode::kFailedPrecondition,
-         "it is of version 3; this program is of version 2");
+         "it is of version 4; this program is of version 3");
   const uint32_t right_version = RegionHeader::kVersion;
   CHECK(OpenAfter(region, 12, &right_version, 4).ok());
   RegionSizes sizes = {};

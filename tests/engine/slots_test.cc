@@ -51,6 +51,8 @@ class Fixture {
                                       .weights_version = 1,
                                       .rank = 0,
                                       .num_ranks = 2,
+                                      .ranks_max = 0,
+                                      .join = 0,
                                       .num_nodes = 1,
                                       .num_layers = kConfig.num_layers,
                                       .num_experts = kConfig.num_experts,
