@@ -8,9 +8,9 @@ evenkeel_build_packages=(
   g++ pkg-config ca-certificates python3
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev libspdlog-dev libfmt-dev catch2 libucx-dev libsqlite3-dev libyaml-dev nlohmann-json3-dev
-  libcpp-httplib-dev
+  libcpp-httplib-dev prometheus-cpp-dev
 )
-evenkeel_test_packages=(clang clang-format git)
+evenkeel_test_packages=(clang clang-format git prometheus)
 
 # install_missing PACKAGE...: as root or through sudo; says what it does, does nothing where all are there.
 install_missing() {

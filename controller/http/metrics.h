@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Metrics: what Prometheus reads of a controller, made afresh from its groups' status at every scrape.
+//
+// Names follow Prometheus's conventions: base units, ratios from 0 or 1, "_total" for what only grows within one
+// process. Labels are bounded: groups by the controller's limit, ranks by the group's, layers by kLayerSeriesMax.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "controller/core/status.h"
+
+namespace evenkeel::controller {
+
+// Series of single layers, over all groups; a group whose layers would be too many has none, only its means.
+inline constexpr int kLayerSeriesMax = 4096;
+
+struct MetricsSource {
+  uint32_t term = 0;
+  bool leading = false;
+  uint64_t num_store_failures = 0;
+  std::vector<GroupStatus> groups;
+};
+
+// In Prometheus's text format.
+std::string MetricsText(const MetricsSource& source);
+
+}  // namespace evenkeel::controller
