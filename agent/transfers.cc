@@ -27,7 +27,8 @@ Transport* Transfers::Choose(const StartTransfer& effect) const {
   Transport* best = nullptr;
   int best_cost = 0;
   for (const auto& transport : transports_) {
-    if (!effect.transport.empty() && transport->name() != effect.transport) continue;
+    const bool forced = !effect.transport.empty() && effect.source.member.rank.valid();
+    if (forced && transport->name() != effect.transport) continue;
     const int cost = transport->CostFrom(effect.source.endpoint);
     if (cost < 0 || (best != nullptr && cost >= best_cost)) continue;
     best = transport.get();
@@ -52,7 +53,11 @@ void Transfers::Start(const StartTransfer& effect) {
   TransferRequest request;
   request.transfer_id = transfer_id;
   request.layer = effect.layer;
-  request.source_local_slot = region_.group().shape.LocalSlot(effect.source.slot);
+  request.expert = effect.expert;
+  request.fingerprint = effect.fingerprint;
+  if (effect.source.slot.valid()) {
+    request.source_local_slot = region_.group().shape.LocalSlot(effect.source.slot);
+  }
   request.source = effect.source;
   request.destination = region_.SlotBytes(effect.layer, effect.slot);
   request.deadline = effect.deadline;

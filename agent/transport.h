@@ -33,7 +33,9 @@ namespace evenkeel::agent {
 struct TransferRequest {
   uint64_t transfer_id = 0;  // unique within this agent; names the transfer to Cancel
   LayerId layer;
-  int source_local_slot = 0;
+  ExpertId expert;
+  uint64_t fingerprint = 0;   // expected of the expert; stores pass over what they hold of another one
+  int source_local_slot = 0;  // of sources that are members
   MoveSource source;
   std::vector<std::span<std::byte>> destination;  // one range per tensor of the layer, manifest order
   absl::Time deadline;

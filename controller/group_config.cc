@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint64_t kHourMs = 3'600'000;
 constexpr uint64_t kDayMs = 24 * kHourMs;
+constexpr double kGigabyte = 1e9;
+constexpr size_t kPathBytesMax = 1024;  // file names come behind
 
 absl::Status ReadRatio(const std::string& path, bool has, double value, double* target) {
   if (!has) return absl::OkStatus();
@@ -35,6 +37,23 @@ absl::Status ReadAgent(const std::string& path, const v1::AgentConfig& config, A
   EVENKEEL_RETURN_IF_ERROR(ReadCount({field("attempts_per_source"), 1, 100}, config.has_attempts_per_source(),
                                      config.attempts_per_source(), &settings->attempts_per_source));
   if (config.has_bytes_per_second_max()) settings->bytes_per_second_max = config.bytes_per_second_max();
+  if (config.has_pool_gb_per_host()) {
+    const double gigabytes = config.pool_gb_per_host();
+    if (!(gigabytes >= 0 && gigabytes <= 1e6)) return proto::Bad(field("pool_gb_per_host"), gigabytes, "0 to 1000000");
+    settings->pool_bytes = static_cast<uint64_t>(std::llround(gigabytes * kGigabyte));
+  }
+  if (config.has_snapshot_directory()) {
+    const std::string& directory = config.snapshot_directory();
+    if (!directory.empty() && (directory[0] != '/' || directory.size() > kPathBytesMax)) {
+      return absl::InvalidArgumentError(absl::StrCat(field("snapshot_directory"), " is '", directory,
+                                                     "': an absolute path of at most ", kPathBytesMax,
+                                                     " bytes, or nothing wanted"));
+    }
+    settings->snapshot_directory = directory;
+  }
+  if (config.has_store_bytes_per_second_max()) {
+    settings->store_bytes_per_second = config.store_bytes_per_second_max();
+  }
   if (config.has_transport()) {
     if (!config.transport().empty() && config.transport() != "local" && config.transport() != "ucx") {
       return absl::InvalidArgumentError(
@@ -171,6 +190,9 @@ void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
   agent->set_attempts_per_source(Count(s.agent.attempts_per_source));
   agent->set_transport(s.agent.transport);
   agent->set_scrub_interval_ms(Ms(s.agent.scrub_interval));
+  agent->set_pool_gb_per_host(static_cast<double>(s.agent.pool_bytes) / kGigabyte);
+  agent->set_snapshot_directory(s.agent.snapshot_directory);
+  agent->set_store_bytes_per_second_max(s.agent.store_bytes_per_second);
 }
 
 }  // namespace evenkeel::controller

@@ -54,19 +54,25 @@ absl::StatusOr<std::vector<SlotRecord>> ToRecords(const v1::SlotInventory& slots
   return records;
 }
 
+absl::StatusOr<std::vector<Endpoint>> ToEndpoints(absl::string_view field,
+                                                  const google::protobuf::RepeatedPtrField<v1::Endpoint>& messages) {
+  EVENKEEL_RETURN_IF_ERROR(
+      CheckRange(absl::StrCat("the length of ", field), static_cast<uint64_t>(messages.size()), 0, kEndpointsMax));
+  std::vector<Endpoint> endpoints;
+  for (int i = 0; i < messages.size(); ++i) {
+    EVENKEEL_ASSIGN_OR_RETURN(Endpoint endpoint, FromProto(absl::StrCat(field, "[", i, "]"), messages[i]));
+    endpoints.push_back(std::move(endpoint));
+  }
+  return endpoints;
+}
+
 absl::StatusOr<AgentMessage> ToValue(const v1::Attach& message) {
   if (!message.has_group()) return Missing("attach.group");
   if (!message.has_member()) return Missing("attach.member");
   Attach attach;
   EVENKEEL_ASSIGN_OR_RETURN(attach.group, FromProto("attach.group", message.group()));
   EVENKEEL_ASSIGN_OR_RETURN(attach.member, FromProto("attach.member", message.member(), attach.group));
-  EVENKEEL_RETURN_IF_ERROR(
-      CheckRange("the length of attach.endpoints", static_cast<uint64_t>(message.endpoints_size()), 0, kEndpointsMax));
-  for (int i = 0; i < message.endpoints_size(); ++i) {
-    EVENKEEL_ASSIGN_OR_RETURN(Endpoint endpoint,
-                              FromProto(absl::StrCat("attach.endpoints[", i, "]"), message.endpoints(i)));
-    attach.endpoints.push_back(std::move(endpoint));
-  }
+  EVENKEEL_ASSIGN_OR_RETURN(attach.endpoints, ToEndpoints("attach.endpoints", message.endpoints()));
   EVENKEEL_ASSIGN_OR_RETURN(attach.slots, ToRecords(message.slots(), attach.group));
   attach.term_obeyed = message.term_obeyed();
   attach.epoch = FromProto(message.epoch());
@@ -232,6 +238,12 @@ absl::StatusOr<AgentMessage> ToValue(const v1::PeerEnded& message, const GroupIn
   return PeerEnded{member};
 }
 
+absl::StatusOr<AgentMessage> ToValue(const v1::EndpointsChanged& message, const GroupInfo&) {
+  EndpointsChanged value;
+  EVENKEEL_ASSIGN_OR_RETURN(value.endpoints, ToEndpoints("endpoints_changed.endpoints", message.endpoints()));
+  return value;
+}
+
 }  // namespace
 
 absl::StatusOr<AgentMessage> FromProto(const v1::AgentMessage& message, const GroupInfo* group) {
@@ -258,6 +270,8 @@ absl::StatusOr<AgentMessage> FromProto(const v1::AgentMessage& message, const Gr
       return ToValue(message.slot_lost(), *group);
     case v1::AgentMessage::kPeerEnded:
       return ToValue(message.peer_ended(), *group);
+    case v1::AgentMessage::kEndpointsChanged:
+      return ToValue(message.endpoints_changed(), *group);
     case v1::AgentMessage::MESSAGE_NOT_SET:
       break;
   }

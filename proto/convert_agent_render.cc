@@ -127,6 +127,11 @@ void Render(const PeerEnded& value, v1::AgentMessage* out) {
   ToProto(value.member, out->mutable_peer_ended()->mutable_member());
 }
 
+void Render(const EndpointsChanged& value, v1::AgentMessage* out) {
+  v1::EndpointsChanged* message = out->mutable_endpoints_changed();
+  for (const Endpoint& endpoint : value.endpoints) ToProto(endpoint, message->add_endpoints());
+}
+
 }  // namespace
 
 void ToProto(const AgentMessage& value, v1::AgentMessage* message) {

@@ -29,13 +29,19 @@ absl::StatusOr<ControllerMessage> ToValue(const v1::Welcome& message) {
   EVENKEEL_RETURN_IF_ERROR(CheckRange("welcome.settings.scrub_interval_ms", settings.scrub_interval_ms(), 0, kDayMs));
   EVENKEEL_RETURN_IF_ERROR(
       CheckText("welcome.settings.transport", settings.transport(), kNameBytesMax, Text::kMayBeEmpty));
+  EVENKEEL_RETURN_IF_ERROR(CheckRange("welcome.settings.pool_bytes", settings.pool_bytes(), 0, kBytesMax));
+  EVENKEEL_RETURN_IF_ERROR(CheckText("welcome.settings.snapshot_directory", settings.snapshot_directory(),
+                                     kTextBytesMax, Text::kMayBeEmpty));
   return Welcome{.term = message.term(),
                  .settings = {.report_interval = absl::Milliseconds(settings.report_interval_ms()),
                               .bytes_per_second_max = settings.bytes_per_second_max(),
                               .concurrent_moves_max = static_cast<int>(settings.concurrent_moves_max()),
                               .attempts_per_source = static_cast<int>(settings.attempts_per_source()),
                               .transport = settings.transport(),
-                              .scrub_interval = absl::Milliseconds(settings.scrub_interval_ms())}};
+                              .scrub_interval = absl::Milliseconds(settings.scrub_interval_ms()),
+                              .pool_bytes = settings.pool_bytes(),
+                              .snapshot_directory = settings.snapshot_directory(),
+                              .store_bytes_per_second = settings.store_bytes_per_second()}};
 }
 
 absl::StatusOr<ControllerMessage> ToValue(const v1::MapsUpdate& message, const GroupInfo& group) {
@@ -122,6 +128,9 @@ void Render(const Welcome& value, v1::ControllerMessage* out) {
   settings->set_attempts_per_source(static_cast<uint32_t>(value.settings.attempts_per_source));
   settings->set_transport(value.settings.transport);
   settings->set_scrub_interval_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(value.settings.scrub_interval)));
+  settings->set_pool_bytes(value.settings.pool_bytes);
+  settings->set_snapshot_directory(value.settings.snapshot_directory);
+  settings->set_store_bytes_per_second(value.settings.store_bytes_per_second);
 }
 
 void Render(const ViewUpdate& value, v1::ControllerMessage* out) {

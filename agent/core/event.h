@@ -88,11 +88,15 @@ struct SlotFingerprinted {
   uint64_t generation = 0;
   uint64_t fingerprint = 0;
 };
+// What this agent offers to be read is now this: transports and stores.
+struct OffersChanged {
+  std::vector<Endpoint> endpoints;
+};
 // Time passed; given when NextWakeup was reached.
 struct Tick {};
 
 using Event = std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead, MapsWritten,
-                           TransferEnded, PostMoveAcknowledged, SlotFingerprinted, Tick>;
+                           TransferEnded, PostMoveAcknowledged, SlotFingerprinted, OffersChanged, Tick>;
 
 // ---- Effects -----------------------------------------------------------------------------------------------------
 
@@ -125,10 +129,11 @@ struct StartTransfer {
   LayerId layer;
   ExpertId expert;
   SlotIdx slot;
+  uint64_t fingerprint = 0;  // expected
   MoveSource source;
   absl::Time deadline;
   uint64_t bytes_per_second_max = 0;  // 0: no limit
-  std::string transport;              // forced one, or empty
+  std::string transport;              // forced one between ranks, or empty
 };
 struct CancelTransfer {
   uint64_t move_id = 0;

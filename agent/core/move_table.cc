@@ -2,6 +2,7 @@
 #include "agent/core/move_table.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +10,15 @@
 #include "algos/base/check.h"
 
 namespace evenkeel::agent {
+
+namespace {
+
+std::string NameOf(const MoveSource& source) {
+  if (source.member.rank.valid()) return absl::StrCat("rank ", source.member.rank.value());
+  return absl::StrCat(source.endpoint.transport, " of host ", source.endpoint.host);
+}
+
+}  // namespace
 
 MoveTable::MoveTable(const GroupInfo& group, SlotTable slots) : group_(group), slots_(std::move(slots)) {}
 
@@ -200,6 +210,7 @@ void MoveTable::StartAttempt(absl::Time now, Move& move, Effects& effects) {
                                   .layer = move.order.layer,
                                   .expert = move.order.expert,
                                   .slot = move.order.slot,
+                                  .fingerprint = move.order.fingerprint,
                                   .source = move.order.sources[source],
                                   .deadline = move.attempt_deadline,
                                   .bytes_per_second_max = move.bytes_per_second,
@@ -221,16 +232,15 @@ void MoveTable::EndTransfer(absl::Time now, const TransferEnded& event, Effects&
     effects.push_back(NotifyPostMove{.layer = key.first, .slot = key.second, .generation = move.order.generation});
     return;
   }
-  const RankId source =
-      move.order.sources[static_cast<size_t>(move.attempt - 1) % move.order.sources.size()].member.rank;
+  const MoveSource& source = move.order.sources[static_cast<size_t>(move.attempt - 1) % move.order.sources.size()];
   if (event.status.ok()) {
     ++move.num_mismatches;
     move.last_status = absl::DataLossError(absl::StrCat(
-        "layer ", key.first.value(), " expert ", move.order.expert.value(), " from rank ", source.value(),
+        "layer ", key.first.value(), " expert ", move.order.expert.value(), " from ", NameOf(source),
         " has fingerprint ", absl::Hex(event.fingerprint), ", expected is ", absl::Hex(move.order.fingerprint)));
   } else if (move.num_mismatches == 0) {
     move.last_status = move.cancel_sent
-                           ? absl::DeadlineExceededError(absl::StrCat("rank ", source.value(), " did not send in time"))
+                           ? absl::DeadlineExceededError(absl::StrCat(NameOf(source), " did not send in time"))
                            : event.status;
   }
   if (move.attempt < AttemptsOf(move) && now < move.deadline) return StartAttempt(now, move, effects);

@@ -96,6 +96,7 @@ void Worker::On(absl::Time, const StreamOpened& event, Effects& effects) {
   open_ = true;
   reported_any_ = false;
   updates_waiting_.clear();
+  endpoints_told_ = true;
   effects.push_back(SendToController{Inventory()});
 }
 
@@ -139,6 +140,7 @@ void Worker::Obey(absl::Time now, const Welcome& message, Effects& effects) {
   const absl::Duration scrub = settings_.scrub_interval;
   next_scrub_ = scrub > absl::ZeroDuration() ? now + scrub : absl::InfiniteFuture();
   if (engine_seen_ && !engine_.alive) effects.push_back(SendToController{engine_});
+  if (!std::exchange(endpoints_told_, true)) effects.push_back(SendToController{EndpointsChanged{endpoints_}});
   ReportQuiesced(effects);
 }
 
@@ -327,6 +329,12 @@ void Worker::On(absl::Time now, const PostMoveAcknowledged& event, Effects& effe
 
 void Worker::On(absl::Time, const SlotFingerprinted& event, Effects& effects) {
   moves_.slots().TakeFingerprint(event, effects);
+}
+
+void Worker::On(absl::Time, const OffersChanged& event, Effects& effects) {
+  endpoints_ = event.endpoints;
+  endpoints_told_ = welcomed_;
+  if (welcomed_) effects.push_back(SendToController{EndpointsChanged{endpoints_}});
 }
 
 // ---- Time

@@ -68,6 +68,7 @@ class Worker {
   void On(absl::Time now, const TransferEnded& event, Effects& effects);
   void On(absl::Time now, const PostMoveAcknowledged& event, Effects& effects);
   void On(absl::Time now, const SlotFingerprinted& event, Effects& effects);
+  void On(absl::Time now, const OffersChanged& event, Effects& effects);
   void On(absl::Time now, const Tick& event, Effects& effects);
 
   void Obey(absl::Time now, const Welcome& message, Effects& effects);
@@ -97,7 +98,10 @@ class Worker {
   const GroupInfo group_;
   const Member member_;
   const bool joining_;
-  const std::vector<Endpoint> endpoints_;
+
+  // What is offered, and whether the stream was told.
+  std::vector<Endpoint> endpoints_;
+  bool endpoints_told_ = false;
 
   // The controller.
   uint32_t term_obeyed_;

@@ -54,11 +54,13 @@ struct GroupInfo {
 
 // ---- Agent to controller -----------------------------------------------------------------------------------------
 
-// How a rank's weights can be read. `address` is opaque to all but the transport of that name.
+// How a rank's weights can be read, or a store of its host. `address` is opaque to all but the transport of that name.
 struct Endpoint {
-  std::string transport;  // "local", "ucx", ...
+  std::string transport;  // "local", "ucx", ...; of stores "pool" and "snapshot"
   std::string host;       // equal for ranks that share memory
   std::string address;
+
+  bool is_store() const { return transport == "pool" || transport == "snapshot"; }
 
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
@@ -137,6 +139,11 @@ struct PeerEnded {
   Member member;
 };
 
+// What the agent offers to be read has changed, its stores among it: replaces Attach::endpoints.
+struct EndpointsChanged {
+  std::vector<Endpoint> endpoints;
+};
+
 struct MoveFinished {
   uint64_t move_id = 0;
   LayerId layer;
@@ -168,7 +175,7 @@ struct SlotLost {
 };
 
 using AgentMessage = std::variant<Attach, Quiesced, MapsRefused, LoadReport, EngineStatus, MoveFinished, MoveFailed,
-                                  SlotLost, PeerEnded>;
+                                  SlotLost, PeerEnded, EndpointsChanged>;
 
 // ---- Controller to agent -----------------------------------------------------------------------------------------
 
@@ -180,6 +187,10 @@ struct AgentSettings {
   int attempts_per_source = 1;
   std::string transport;                             // force this one; empty: best per pair
   absl::Duration scrub_interval = absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
+  // Stores of experts beside the ranks' slots (docs/membership.md).
+  uint64_t pool_bytes = 0;         // of host memory, for each host; 0: no pool
+  std::string snapshot_directory;  // a folder for each group and version is made within; empty: no snapshot
+  uint64_t store_bytes_per_second = uint64_t{256} << 20;  // of each agent, into pool and snapshot; 0: no limit
 
   friend bool operator==(const AgentSettings&, const AgentSettings&) = default;
 };

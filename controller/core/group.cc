@@ -222,6 +222,12 @@ absl::Status Group::On(MemberRecord& member, const PeerEnded& message, absl::Tim
   return absl::OkStatus();
 }
 
+absl::Status Group::On(MemberRecord& member, const EndpointsChanged& message, absl::Time, Effects&) {
+  member.endpoints = message.endpoints;
+  needs_advance_ = true;
+  return absl::OkStatus();
+}
+
 absl::Status Group::CheckOwnSlot(const MemberRecord& member, LayerId layer, SlotIdx slot) const {
   const algos::Shape& shape = state_->info.shape;
   if (layer.valid() && layer.value() < state_->info.num_layers && slot.valid() && slot.value() < shape.num_slots() &&

@@ -82,6 +82,7 @@ class Group {
   absl::Status On(MemberRecord& member, const MoveFailed& message, absl::Time now, Effects& effects);
   absl::Status On(MemberRecord& member, const SlotLost& message, absl::Time now, Effects& effects);
   absl::Status On(MemberRecord& member, const PeerEnded& message, absl::Time now, Effects& effects);
+  absl::Status On(MemberRecord& member, const EndpointsChanged& message, absl::Time now, Effects& effects);
   absl::Status On(MemberRecord& member, const Attach& message, absl::Time now, Effects& effects);
 
   absl::Status CheckOwnSlot(const MemberRecord& member, LayerId layer, SlotIdx slot) const;

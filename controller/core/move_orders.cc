@@ -2,7 +2,10 @@
 #include "controller/core/move_orders.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
 
+#include "absl/container/btree_map.h"
 #include "absl/strings/str_cat.h"
 
 namespace evenkeel::controller {
@@ -31,7 +34,43 @@ void AddSources(const MemberRecord& to, const MemberRecord& from, SlotIdx slot, 
     return;
   }
   for (const Endpoint& endpoint : from.endpoints) {
-    if (CanRead(to.endpoints, endpoint, forced)) sources.push_back({from.member, slot, generation, endpoint});
+    if (endpoint.is_store() || !CanRead(to.endpoints, endpoint, forced)) continue;
+    sources.push_back({from.member, slot, generation, endpoint});
+  }
+}
+
+// One endpoint for each host that offers a store of that transport, by host. Which of a host's agents is asked goes
+// round with `turn`: one that does not answer is not asked again at once.
+std::vector<Endpoint> StoresByHost(const Membership& members, const std::string& transport, uint64_t turn) {
+  absl::btree_map<std::string, std::vector<const Endpoint*>> offers;
+  for (const MemberRecord& member : members.members()) {
+    if (!member.attached()) continue;
+    for (const Endpoint& endpoint : member.endpoints) {
+      if (endpoint.transport == transport) offers[endpoint.host].push_back(&endpoint);
+    }
+  }
+  std::vector<Endpoint> stores;
+  for (const auto& [host, of_host] : offers) stores.push_back(*of_host[turn % of_host.size()]);
+  return stores;
+}
+
+// Stores from which `to` may read what no rank's slot gave it: its host's pool, other hosts' pools, the snapshot that
+// its own host sees.
+void AddStores(const MemberRecord& to, const Membership& members, uint64_t turn, std::vector<MoveSource>& sources) {
+  if (to.endpoints.empty()) return;
+  const std::string& host = to.endpoints.front().host;
+  const auto add = [&sources](const Endpoint& store) { sources.push_back({Member(), SlotIdx(), 0, store}); };
+  std::vector<Endpoint> pools = StoresByHost(members, "pool", turn);
+  const auto others =
+      std::stable_partition(pools.begin(), pools.end(), [&](const Endpoint& pool) { return pool.host == host; });
+  for (auto pool = pools.begin(); pool != others; ++pool) add(*pool);
+  if (FindTransport(to.endpoints, "ucx") != nullptr && others != pools.end()) {
+    const auto num_others = static_cast<uint64_t>(pools.end() - others);
+    std::rotate(others, others + static_cast<ptrdiff_t>(turn % num_others), pools.end());
+    for (auto pool = others; pool != pools.end() && pool - others < MoveOrders::kOtherPoolsMax; ++pool) add(*pool);
+  }
+  for (const Endpoint& snapshot : StoresByHost(members, "snapshot", turn)) {
+    if (snapshot.host == host) add(snapshot);
   }
 }
 
@@ -44,7 +83,8 @@ absl::Status MoveOrders::Send(const Request& request, const GroupSettings& setti
   const std::optional<uint64_t> fingerprint = slots.Expected(request.layer, request.expert);
   OpenOrder open;
   std::vector<SlotIdx> candidates = request.sources;
-  std::ranges::stable_partition(candidates, [&](SlotIdx slot) { return shape.RankOf(slot) != request.avoid_source; });
+  std::stable_partition(candidates.begin(), candidates.end(),
+                        [&](SlotIdx slot) { return shape.RankOf(slot) != request.avoid_source; });
   MoveOrder order;
   for (SlotIdx slot : candidates) {
     const Slot& source = slots.at(request.layer, slot);
@@ -54,10 +94,11 @@ absl::Status MoveOrders::Send(const Request& request, const GroupSettings& setti
     AddSources(to, from, slot, source.generation, settings.agent.transport, order.sources);
     if (order.sources.size() > before) open.sources.push_back(slot);
   }
+  AddStores(to, members, slots.at(request.layer, request.slot).generation, order.sources);
   if (order.sources.empty() || !fingerprint.has_value()) {
     return absl::UnavailableError(absl::StrCat("move expert ", request.expert.value(), " of layer ",
                                                request.layer.value(), " to slot ", request.slot.value(), ": none of ",
-                                               candidates.size(), " sources can be read from there"));
+                                               candidates.size(), " replicas can be read from there, and no store"));
   }
   order.retired_since = slots.at(request.layer, request.slot).since;
   order.move_id = open.move_id = next_id_++;

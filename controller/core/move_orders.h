@@ -43,6 +43,8 @@ class MoveOrders {
   // Answers are late, not lost, for this long.
   static constexpr absl::Duration kAnswerSlack = absl::Seconds(1);
   static constexpr absl::Duration kCancelInterval = absl::Seconds(2);
+  // Of other hosts, that one order names: each takes a share of its time. A retry names others.
+  static constexpr int kOtherPoolsMax = 8;
 
   // Ids are unique over terms and, through ContinueAt, over the groups of one name in a term.
   explicit MoveOrders(uint32_t term) { SetTerm(term); }
@@ -56,10 +58,11 @@ class MoveOrders {
     LayerId layer;
     SlotIdx slot;
     ExpertId expert;
-    std::vector<SlotIdx> sources;  // best first; those that are no longer live are passed over
+    std::vector<SlotIdx> sources;  // best first; those that are no longer live are passed over; none: stores alone
     RankId avoid_source;           // the last one that failed; goes to the end of the list
   };
-  // Orders the move. kUnavailable where no live source can be read from the slot's rank.
+  // Orders the move, from live replicas first, then from stores: the pool of the slot's host, those of other hosts,
+  // the snapshot. kUnavailable where none can be read from the slot's rank.
   // Requires: the slot may be written and its rank is attached.
   absl::Status Send(const Request& request, const GroupSettings& settings, const Membership& members, SlotTable& slots,
                     absl::Time now, Effects& effects);

@@ -206,6 +206,26 @@ bool SharedMemory::IsLockedElsewhere(int lock_byte) const { return HeldElsewhere
 
 void SharedMemory::Unlink() { ::unlink(path_); }
 
+ObjectLocks::ObjectLocks(ObjectLocks&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+ObjectLocks& ObjectLocks::operator=(ObjectLocks&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+ObjectLocks::~ObjectLocks() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<ObjectLocks> ObjectLocks::Open(const char* path) {
+  ObjectLocks locks;
+  locks.fd_ = ::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (locks.fd_ < 0) return FromErrno(errno, "open", path);
+  return locks;
+}
+
+bool ObjectLocks::IsHeld(int lock_byte) const { return HeldElsewhere(fd_, lock_byte); }
+
 bool SharedMemory::IsNamed() const {
   struct stat own = {}, named = {};
   return ::fstat(fd_, &own) == 0 && ::stat(path_, &named) == 0 && own.st_dev == named.st_dev &&

@@ -102,4 +102,20 @@ class SharedMemory {
   char path_[kPathBytes] = "";
 };
 
+// Only the locks of an object: nothing is mapped, but the file's memory stays taken as long as this is open.
+class ObjectLocks {
+ public:
+  ObjectLocks() = default;
+  ObjectLocks(ObjectLocks&& other) noexcept;
+  ObjectLocks& operator=(ObjectLocks&& other) noexcept;
+  ~ObjectLocks();
+
+  static Result<ObjectLocks> Open(const char* path);
+
+  bool IsHeld(int lock_byte) const;
+
+ private:
+  int fd_ = -1;
+};
+
 }  // namespace evenkeel::engine

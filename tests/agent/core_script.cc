@@ -133,6 +133,11 @@ struct MessagePrinter {
                         absl::StatusCodeToString(m.status.code()), m.content_kept ? " kept" : " lost", " from ",
                         m.source.value(), " mismatches ", m.num_mismatches);
   }
+  std::string operator()(const EndpointsChanged& m) const {
+    return absl::StrCat("offers ", absl::StrJoin(m.endpoints, " ", [](std::string* out, const Endpoint& endpoint) {
+                          absl::StrAppend(out, endpoint.transport);
+                        }));
+  }
   std::string operator()(const PeerEnded& m) const { return absl::StrCat("peer ended ", m.member.rank.value()); }
   std::string operator()(const SlotLost& m) const {
     return absl::StrCat("slot lost ", Place(m.layer, m.slot), " g", m.generation);
