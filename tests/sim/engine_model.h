@@ -87,7 +87,8 @@ class EngineModel {
     SlotIdx slot;
     int target = 0;
     uint32_t target_life = 0;
-    Began served = {};  // where bracketed
+    Began served = {};                       // where bracketed
+    const RegionModel* served_in = nullptr;  // of the engine that computes it
     uint64_t weight = 0;
   };
   struct Rank {

@@ -140,6 +140,7 @@ void EngineModel::Arrive(uint32_t token_idx) {
   if (target.region == nullptr || target.life != token.target_life || !target.region->in_set) return Lose(token_idx);
   if (step.maps->view_number < target.region->joined_view) return Lose(token_idx);  // meant for another incarnation
   if (Deferred(token.target, [this, token_idx] { Arrive(token_idx); })) return;
+  token.served_in = target.region;
   if (options_.bracketed) {
     token.served = {target.region->maps->epoch, target.region->view.number};
     target.region->BeginServing(token.served);
@@ -152,9 +153,10 @@ void EngineModel::Finish(uint32_t token_idx) {
   const Token& token = tokens_[token_idx];
   const Step& step = steps_[token.step];
   RegionModel* const region = At(token.target).region;
-  if (region == nullptr || At(token.target).life != token.target_life) return Lose(token_idx);
+  if (region == nullptr || region != token.served_in) return Lose(token_idx);  // its brackets ended with it
   if (Deferred(token.target, [this, token_idx] { Finish(token_idx); })) return;
-  if (!step.aborted) {
+  const bool excluded = At(token.target).life != token.target_life;  // since: the work ends, its answer is thrown away
+  if (!step.aborted && !excluded) {
     world_.maps->Compute(*region, token.layer, token.slot, token.expert, "end");
     // What a damaged slot computes after its agent has freed it counts for nobody: a later agent cannot tell for whom.
     const bool freed = !region->slots[region->At(token.layer, token.slot)].expert.valid();
@@ -167,6 +169,7 @@ void EngineModel::Finish(uint32_t token_idx) {
     region->EndServing(token.served);
     if (token.served.view_number < region->view.number) world_.changed(token.target);
   }
+  if (excluded) return Lose(token_idx);
   world_.queue->After(TravelTime(), [this, token_idx] { Return(token_idx); });
 }
 
