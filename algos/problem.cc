@@ -114,6 +114,18 @@ absl::Status ValidateCosts(const Problem& problem) {
   return absl::OkStatus();
 }
 
+absl::Status ValidateSurvive(const Problem& problem) {
+  if (problem.survive.ranks < 0 || problem.survive.hosts < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("problem: survive: ", problem.survive.ranks, " ranks, ", problem.survive.hosts, " hosts"));
+  }
+  if (!problem.hosts.empty() && problem.hosts.size() != static_cast<size_t>(problem.shape.num_ranks)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("problem: hosts: ", problem.hosts.size(), " for ", problem.shape.num_ranks, " ranks"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int Problem::num_live_ranks() const {
@@ -148,6 +160,7 @@ absl::Status Validate(const Problem& problem) {
   }
   EVENKEEL_RETURN_IF_ERROR(ValidatePins(problem));
   EVENKEEL_RETURN_IF_ERROR(ValidateCosts(problem));
+  EVENKEEL_RETURN_IF_ERROR(ValidateSurvive(problem));
   return ValidateLayers(problem);
 }
 
@@ -163,6 +176,14 @@ Load TotalLoad(const Problem& problem) {
     }
   }
   return total;
+}
+
+std::vector<int32_t> HostOfRank(const Problem& problem) {
+  if (!problem.hosts.empty()) return problem.hosts;
+  const int ranks_per_node = problem.shape.num_ranks / problem.num_nodes;
+  std::vector<int32_t> hosts;
+  for (int rank = 0; rank < problem.shape.num_ranks; ++rank) hosts.push_back(rank / ranks_per_node);
+  return hosts;
 }
 
 std::vector<LayerId> PlannedLayers(const Problem& problem) {

@@ -50,6 +50,17 @@ struct RankCost {
   friend bool operator==(const RankCost&, const RankCost&) = default;
 };
 
+// Losses that no expert's last replica may be among: any so many ranks at once, any so many hosts at once. Of what is
+// out of reach (more than take part, too few slots) as much as possible, for the experts with most tokens first.
+struct Survive {
+  int ranks = 0;  // not negative
+  int hosts = 0;
+
+  bool any() const { return ranks > 0 || hosts > 0; }
+
+  friend bool operator==(const Survive&, const Survive&) = default;
+};
+
 struct Problem {
   Shape shape;
   int num_layers = 0;
@@ -63,6 +74,8 @@ struct Problem {
   std::optional<int> moves_max = {};    // of each planned layer, against `current`; none: no limit
   std::vector<double> capacities = {};  // [num_ranks] relative speeds, > 0, or empty: all equal
   RankCost cost = {};
+  Survive survive = {};
+  std::vector<int32_t> hosts = {};  // [num_ranks] equal for ranks that fall together, or empty: those of a node do
 
   bool IsLive(RankId rank) const { return dead_ranks.empty() || !dead_ranks[rank.idx()]; }
   int num_live_ranks() const;
@@ -74,6 +87,9 @@ absl::Status Validate(const Problem& problem);
 
 // The sum of all episodes; a sum beyond 64 bits stays at the largest value.
 Load TotalLoad(const Problem& problem);
+
+// `problem.hosts`, or the nodes where that is empty: [num_ranks].
+std::vector<int32_t> HostOfRank(const Problem& problem);
 
 // `problem.layers`, or every layer where that is empty.
 std::vector<LayerId> PlannedLayers(const Problem& problem);

@@ -2,6 +2,7 @@
 #include "algos/policies/constraints.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -13,7 +14,9 @@
 #include "algos/policies/repair/layer_costs.h"
 #include "algos/policies/repair/move_budget.h"
 #include "algos/policies/repair/part_problem.h"
+#include "algos/policies/repair/protection.h"
 #include "algos/policies/repair/repair.h"
+#include "algos/policies/repair/secure.h"
 
 namespace evenkeel::algos {
 
@@ -29,7 +32,7 @@ bool HasUnevenCapacities(const Problem& problem) {
 
 bool IsUnconstrained(const Problem& problem, Abilities abilities) {
   return !HasDeadRanks(problem) && (abilities.groups || !KeepsGroups(problem)) && !HasUnevenCapacities(problem) &&
-         problem.pins.empty() && !problem.moves_max.has_value();
+         problem.pins.empty() && !problem.moves_max.has_value() && (abilities.survive || !problem.survive.any());
 }
 
 // Plans to be written into: what there is in layers that are not planned, blank elsewhere.
@@ -97,7 +100,11 @@ absl::StatusOr<Plans> PlanOnLiving(Policy policy, Abilities abilities, const Pro
 class LayerConstrainer {
  public:
   LayerConstrainer(const Problem& problem, Abilities abilities)
-      : problem_(problem), abilities_(abilities), load_(TotalLoad(problem)), relabeler_(cluster_) {
+      : problem_(problem),
+        abilities_(abilities),
+        load_(TotalLoad(problem)),
+        protection_(problem),
+        relabeler_(cluster_) {
     cluster_.shape = problem.shape;
     cluster_.nodes.resize(static_cast<size_t>(problem.num_nodes));
     const int ranks_per_node = problem.shape.num_ranks / problem.num_nodes;
@@ -116,10 +123,12 @@ class LayerConstrainer {
       FitToCapacities(problem_, layer, KeepsGroups(problem_), costs);
     }
     RepairLayer(problem_, layer, costs);
+    if (!abilities_.survive) SecureLayer(problem_, layer, {}, costs);
     if (!IsOverBudget(layer, costs.placement())) return costs.placement();
     if (!HasUnevenCapacities(problem_)) {
       costs.Reset(Relabelled(costs.placement(), problem_.current[layer.idx()]));
       RepairLayer(problem_, layer, costs);
+      SecureLayer(problem_, layer, {}, costs);
       if (!IsOverBudget(layer, costs.placement())) return costs.placement();
     }
     const Placement target = costs.placement();
@@ -127,7 +136,12 @@ class LayerConstrainer {
     BlankDeadRanks(problem_, start);
     costs.Reset(start);
     RepairLayer(problem_, layer, costs);
-    MoveTowards(problem_, problem_.current[layer.idx()], target, *problem_.moves_max, costs);
+    SecureLayer(problem_, layer, {.may_take_from_colder = false}, costs);
+    const std::vector<int> levels = protection_.LevelsOf(costs.placement());
+    const auto protects = [&](const Placement& placement) {
+      return std::ranges::equal(protection_.LevelsOf(placement), levels, std::greater_equal<>());
+    };
+    MoveTowards(problem_, problem_.current[layer.idx()], target, *problem_.moves_max, costs, protects);
     return costs.placement();
   }
 
@@ -149,6 +163,7 @@ class LayerConstrainer {
   const Problem& problem_;
   const Abilities abilities_;
   const Load load_;
+  const Protection protection_;
   Cluster cluster_;
   Relabeler relabeler_;
   std::vector<std::vector<ExpertId>> contents_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Constraints: makes any policy obey what its published definition does not know: dead ranks, expert groups that
-// stay on a node, capacities, pins and a budget of moves.
+// stay on a node, capacities, pins, losses to be survived and a budget of moves.
 //
 // Where a problem has none of these the policy's own result is passed on as it is. Otherwise, each step only as
 // far as the policy does not obey by itself (Abilities) or its result not already:
@@ -12,9 +12,11 @@
 //   Where the policy refuses such a part, groups are not kept.
 // - Capacities: experts are exchanged between ranks while that lowers the costs (repair.h).
 // - Experts without a replica are placed and pins made to hold, with the least harm (repair.h).
+// - Survive: replicas are spread as far as there are slots, be it against expert groups (secure.h).
 // - Budget: the contents of ranks are relabelled (relabel.h) if capacities allow; a plan that then still needs more
 //   moves than moves_max is approached from the current placement as far as moves_max goes (move_budget.h). What
-//   experts without a replica and pins need is done in any case, be it beyond the budget.
+//   experts without a replica, pins and survival need is done in any case, be it beyond the budget; of survival that
+//   which takes protection from no expert.
 // A policy that may put two replicas of an expert on one rank may do so here too. A layer whose placement had to
 // change loses the policy's shares: it is split evenly.
 //
@@ -35,6 +37,7 @@ struct Abilities {
   bool dead_ranks = false;
   bool groups = false;  // also: leaves them alone on purpose
   bool capacities = false;
+  bool survive = false;
 };
 
 absl::StatusOr<std::vector<LayerPlan>> PlanWithin(Policy policy, Abilities abilities, const Problem& problem,

@@ -18,8 +18,14 @@ constexpr size_t kBusiestRanks = 3;
 
 class Mixer {
  public:
-  Mixer(const Problem& problem, const Placement& current, const Placement& planned, int moves_max, LayerCosts& costs)
-      : problem_(problem), current_(current), planned_(planned), moves_max_(moves_max), costs_(costs) {
+  Mixer(const Problem& problem, const Placement& current, const Placement& planned, int moves_max, LayerCosts& costs,
+        const std::function<bool(const Placement&)>& is_allowed)
+      : problem_(problem),
+        current_(current),
+        planned_(planned),
+        moves_max_(moves_max),
+        costs_(costs),
+        is_allowed_(is_allowed) {
     const size_t num_ranks = static_cast<size_t>(problem.shape.num_ranks);
     ins_.resize(num_ranks);
     outs_.resize(num_ranks);
@@ -96,6 +102,7 @@ class Mixer {
     const double max = costs_.Now().max;
     const bool is_lower = max < best_max_ * (1 - 1e-12);
     if (!is_lower && !(max <= best_max_ && moves < best_moves_)) return;
+    if (is_allowed_ && !is_allowed_(costs_.placement())) return;
     best_ = costs_.placement();
     best_max_ = max;
     best_moves_ = moves;
@@ -263,6 +270,7 @@ class Mixer {
   const Placement& planned_;
   const int moves_max_;
   LayerCosts& costs_;
+  const std::function<bool(const Placement&)>& is_allowed_;
   int budget_ = 0;
   // By rank, of what costs_ holds against the plan and `current_`.
   std::vector<std::vector<ExpertId>> ins_;
@@ -282,8 +290,8 @@ class Mixer {
 }  // namespace
 
 void MoveTowards(const Problem& problem, const Placement& current, const Placement& planned, int moves_max,
-                 LayerCosts& costs) {
-  Mixer(problem, current, planned, moves_max, costs).Run();
+                 LayerCosts& costs, const std::function<bool(const Placement&)>& is_allowed) {
+  Mixer(problem, current, planned, moves_max, costs, is_allowed).Run();
 }
 
 }  // namespace evenkeel::algos

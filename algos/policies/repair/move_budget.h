@@ -16,6 +16,7 @@
 // Order:     ties go to the lowest rank, slot, expert.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "algos/base/ids.h"
@@ -29,8 +30,9 @@ inline constexpr int kMixturesMax = 4'000;
 
 // `costs` holds the placement to start from and ends with the one chosen. Moves are counted from `current` and are
 // at most `moves_max`, or as many as the start has if those are more.
+// Where there is an `is_allowed`, it is asked about every mixture that would be chosen; it must allow the start.
 // Requires: every expert in the start and in `planned`; both blank on dead ranks.
 void MoveTowards(const Problem& problem, const Placement& current, const Placement& planned, int moves_max,
-                 LayerCosts& costs);
+                 LayerCosts& costs, const std::function<bool(const Placement&)>& is_allowed = nullptr);
 
 }  // namespace evenkeel::algos
