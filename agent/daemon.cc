@@ -109,6 +109,7 @@ Daemon::Daemon(Options options, std::unique_ptr<engine::AgentRegion> region, Reg
       worker_(state),
       view_(state.view),
       watch_(*region_),
+      peers_(region_->path().substr(0, region_->path().rfind('/')), state.group.name, state.member.rank),
       stream_(strand_,
               {.controller = options_.controller,
                .credentials = options_.credentials,
@@ -161,8 +162,8 @@ void Daemon::End(absl::Status outcome) {
 
 absl::Time Daemon::NextWakeup() const {
   if (over_.HasBeenNotified()) return absl::InfiniteFuture();
-  const absl::Time next =
-      std::min({worker_.NextWakeup(), watch_.NextPoll(), stream_.NextWakeup(), engine_ended_at_ + kFarewell});
+  const absl::Time next = std::min(
+      {worker_.NextWakeup(), watch_.NextPoll(), peers_.NextPoll(), stream_.NextWakeup(), engine_ended_at_ + kFarewell});
   return std::max(next, begin_);
 }
 
@@ -171,9 +172,21 @@ void Daemon::WakeUp() {
   if (watch_.NextPoll() <= now) {
     for (Event& event : watch_.Poll(now)) Feed(std::move(event));
   }
+  if (peers_.NextPoll() <= now) CheckPeers(now);
   CheckEngine(now);
   stream_.Advance(now);
   if (worker_.NextWakeup() <= now) Feed(Tick{});
+}
+
+void Daemon::CheckPeers(absl::Time now) {
+  for (const Member& member : peers_.Poll(now)) {
+    if (std::binary_search(view_.members.begin(), view_.members.end(), member)) {
+      spdlog::warn("rank {} sees that the engine of rank {} incarnation {:x} has ended", rank_, member.rank.value(),
+                   member.incarnation);
+    }
+    transfers_.Forget(member);
+    Feed(PeerEngineEnded{member});
+  }
 }
 
 void Daemon::CheckEngine(absl::Time now) {

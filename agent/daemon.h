@@ -26,6 +26,7 @@
 #include "agent/controller_stream.h"
 #include "agent/core/event.h"
 #include "agent/core/worker.h"
+#include "agent/peer_watch.h"
 #include "agent/region_watch.h"
 #include "agent/transfers.h"
 #include "agent/transport.h"
@@ -68,6 +69,7 @@ class Daemon {
   absl::Time NextWakeup() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void WakeUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void CheckEngine(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void CheckPeers(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   // Gives the event to the core and carries out the effects, and all events that come of them.
   void Feed(Event event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void Receive(uint64_t stream, ControllerMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
@@ -99,6 +101,7 @@ class Daemon {
   Worker worker_ ABSL_GUARDED_BY(strand_);
   View view_ ABSL_GUARDED_BY(strand_);
   RegionWatch watch_ ABSL_GUARDED_BY(strand_);
+  PeerWatch peers_ ABSL_GUARDED_BY(strand_);
   ControllerStream stream_ ABSL_GUARDED_BY(strand_);
   std::deque<Event> events_ ABSL_GUARDED_BY(strand_);
   bool feeding_ ABSL_GUARDED_BY(strand_) = false;

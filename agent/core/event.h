@@ -92,11 +92,16 @@ struct SlotFingerprinted {
 struct OffersChanged {
   std::vector<Endpoint> endpoints;
 };
+// The engine of another rank of this host has ended. Given once for each.
+struct PeerEngineEnded {
+  Member member;
+};
 // Time passed; given when NextWakeup was reached.
 struct Tick {};
 
-using Event = std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead, MapsWritten,
-                           TransferEnded, PostMoveAcknowledged, SlotFingerprinted, OffersChanged, Tick>;
+using Event =
+    std::variant<StreamOpened, StreamClosed, MessageReceived, EngineObserved, CountersRead, MapsWritten, TransferEnded,
+                 PostMoveAcknowledged, SlotFingerprinted, OffersChanged, PeerEngineEnded, Tick>;
 
 // ---- Effects -----------------------------------------------------------------------------------------------------
 

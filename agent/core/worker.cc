@@ -95,6 +95,7 @@ void Worker::On(absl::Time, const StreamOpened& event, Effects& effects) {
   stream_ = event.stream;
   open_ = true;
   reported_any_ = false;
+  for (auto& [member, reported] : peers_ended_) reported = false;
   updates_waiting_.clear();
   endpoints_told_ = true;
   effects.push_back(SendToController{Inventory()});
@@ -140,6 +141,7 @@ void Worker::Obey(absl::Time now, const Welcome& message, Effects& effects) {
   const absl::Duration scrub = settings_.scrub_interval;
   next_scrub_ = scrub > absl::ZeroDuration() ? now + scrub : absl::InfiniteFuture();
   if (engine_seen_ && !engine_.alive) effects.push_back(SendToController{engine_});
+  ReportPeersEnded(effects);
   if (!std::exchange(endpoints_told_, true)) effects.push_back(SendToController{EndpointsChanged{endpoints_}});
   ReportQuiesced(effects);
 }
@@ -153,6 +155,7 @@ void Worker::Obey(absl::Time, const ViewUpdate& message, Effects& effects) {
   }
   view_ = message.view;
   effects.push_back(StoreView{view_});
+  ReportPeersEnded(effects);
   std::vector<MapsUpdate> waiting = std::exchange(updates_waiting_, {});
   for (MapsUpdate& update : waiting) {
     if (update.view_number > view_.number) {
@@ -292,6 +295,23 @@ void Worker::ReportQuiesced(Effects& effects) {
   reported_ = {.epoch = quiesced_epoch_, .maps_digest = digest->second, .view_number = quiesced_view_};
   reported_any_ = true;
   effects.push_back(SendToController{reported_});
+}
+
+// A view that lacks a member may be older than its admission: that it has ended is kept for a view that has it.
+void Worker::ReportPeersEnded(Effects& effects) {
+  if (!welcomed_) return;
+  for (auto& [member, reported] : peers_ended_) {
+    const bool is_member = view_.number == 0 || std::binary_search(view_.members.begin(), view_.members.end(), member);
+    if (!is_member || std::exchange(reported, true)) continue;
+    effects.push_back(SendToController{PeerEnded{member}});
+  }
+}
+
+void Worker::On(absl::Time, const PeerEngineEnded& event, Effects& effects) {
+  if (event.member.rank == member_.rank) return;
+  if (peers_ended_.size() >= kPeersEndedMax) peers_ended_.erase(peers_ended_.begin());
+  peers_ended_.emplace(event.member, false);
+  ReportPeersEnded(effects);
 }
 
 void Worker::On(absl::Time now, const CountersRead& event, Effects& effects) {

@@ -9,7 +9,7 @@
 //
 // Threads:   none. Runs on the agent's strand, or in the simulator's loop.
 // Owns:      copies of the region's slot records and newest maps; the region itself belongs to the shell.
-// Limits:    one move per slot; kUpdatesWaitingMax updates wait for their view.
+// Limits:    one move per slot; kUpdatesWaitingMax updates wait for their view; kPeersEndedMax ended peers are known.
 // Order:     the first Step after a takeover frees the slots found in `writing`, before anything else; the
 //            shell waits out rule 19 before it. Every ReadCounters is answered once, in order.
 #pragma once
@@ -35,6 +35,7 @@ class Worker {
  public:
   static constexpr int kUpdatesWaitingMax = 8;
   static constexpr int kDigestsKeptMax = 1024;
+  static constexpr int kPeersEndedMax = 4096;
   static constexpr absl::Duration kWriteRetry = absl::Milliseconds(2);
 
   // Requires: `region` is consistent (a shape that validates, as many slots and layers as it says).
@@ -69,6 +70,7 @@ class Worker {
   void On(absl::Time now, const PostMoveAcknowledged& event, Effects& effects);
   void On(absl::Time now, const SlotFingerprinted& event, Effects& effects);
   void On(absl::Time now, const OffersChanged& event, Effects& effects);
+  void On(absl::Time now, const PeerEngineEnded& event, Effects& effects);
   void On(absl::Time now, const Tick& event, Effects& effects);
 
   void Obey(absl::Time now, const Welcome& message, Effects& effects);
@@ -88,6 +90,7 @@ class Worker {
   bool ChangesCountedExperts(const Maps& maps) const;
   void WriteNewest(Effects& effects);
   void ReportQuiesced(Effects& effects);
+  void ReportPeersEnded(Effects& effects);
   void RunTimers(absl::Time now, Effects& effects);
   uint64_t RequestReading(Effects& effects);
   Attach Inventory() const;
@@ -134,6 +137,8 @@ class Worker {
   };
   StepsSeen steps_, steps_reported_;
   bool engine_seen_ = false;
+  // Engines of other ranks that have ended; kept while a view may still have them, true: reported on this stream.
+  absl::btree_map<Member, bool> peers_ended_;
 
   // Slots, moves, load.
   MoveTable moves_;
