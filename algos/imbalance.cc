@@ -2,6 +2,7 @@
 #include "algos/imbalance.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "algos/base/check.h"
 
@@ -25,6 +26,18 @@ Extent ExtentOf(std::span<const T> rank_loads) {
   }
   if (!rank_loads.empty()) extent.mean /= static_cast<double>(rank_loads.size());
   return extent;
+}
+
+template <typename T>
+std::vector<T> WithoutAbsent(std::vector<T> rank_loads, const std::vector<bool>& absent) {
+  if (absent.empty()) return rank_loads;
+  EVENKEEL_CHECK(absent.size() == rank_loads.size());
+  size_t kept = 0;
+  for (size_t rank = 0; rank < absent.size(); ++rank) {
+    if (!absent[rank]) rank_loads[kept++] = rank_loads[rank];
+  }
+  rank_loads.resize(kept);
+  return rank_loads;
 }
 
 // Adds layers up, in order.
@@ -56,6 +69,14 @@ class Summary {
 };
 
 }  // namespace
+
+std::vector<double> Attending(std::vector<double> rank_loads, const std::vector<bool>& absent) {
+  return WithoutAbsent(std::move(rank_loads), absent);
+}
+
+std::vector<uint64_t> Attending(std::vector<uint64_t> rank_loads, const std::vector<bool>& absent) {
+  return WithoutAbsent(std::move(rank_loads), absent);
+}
 
 double LayerImbalance(std::span<const double> rank_loads) { return ExtentOf(rank_loads).imbalance(); }
 

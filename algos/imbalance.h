@@ -19,6 +19,10 @@
 
 namespace evenkeel::algos {
 
+// The loads of those ranks that take part. `absent` [num_ranks], or empty: all do.
+std::vector<double> Attending(std::vector<double> rank_loads, const std::vector<bool>& absent);
+std::vector<uint64_t> Attending(std::vector<uint64_t> rank_loads, const std::vector<bool>& absent);
+
 // Loads of a layer's ranks: at least 1.0.
 double LayerImbalance(std::span<const double> rank_loads);
 double LayerImbalance(std::span<const uint64_t> rank_loads);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <set>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -20,6 +22,14 @@ std::string Line(const std::string& left, absl::string_view help) {
   return absl::StrCat("  ", left, std::string(left.size() < 24 ? 24 - left.size() : 1, ' '), help, "\n");
 }
 
+bool TakesMore(const Operand& operand) { return absl::EndsWith(operand.name, "..."); }
+
+// As it was typed: options with dashes, operands, in capitals, without.
+std::string Typed(absl::string_view name, const std::string& value) {
+  return absl::ascii_isupper(static_cast<unsigned char>(name[0])) ? absl::StrCat(name, " ", value)
+                                                                  : absl::StrCat("--", name, "=", value);
+}
+
 }  // namespace
 
 absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std::span<const std::string> words,
@@ -28,6 +38,10 @@ absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std:
   size_t num_operands = 0;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
+    if (!word.starts_with("-") && num_operands == operands.size() && num_operands > 0 && TakesMore(operands.back())) {
+      absl::StrAppend(&arguments.values_[std::string(operands.back().name)], ",", word);
+      continue;
+    }
     if (!word.starts_with("-") && num_operands < operands.size()) {
       arguments.values_[std::string(operands[num_operands++].name)] = word;
       continue;
@@ -104,7 +118,7 @@ absl::StatusOr<std::vector<uint32_t>> Arguments::GetRanges(absl::string_view nam
     uint32_t first = 0, last = 0;
     if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last) ||
         first > last || last > high) {
-      return absl::InvalidArgumentError(absl::StrCat("--", name, "=", Get(name), ": '", part,
+      return absl::InvalidArgumentError(absl::StrCat(Typed(name, Get(name)), ": '", part,
                                                      "' is neither a number nor a range like 3-5 within 0 to ", high));
     }
     for (uint32_t value = first; value <= last; ++value) values.insert(value);

@@ -26,9 +26,10 @@ struct Option {
   absl::string_view help;
 };
 
-// What is typed without a name: a file to read.
+// What is typed without a name: a file to read. The last of a command may take several words: its name ends in "...",
+// and its value is the words with commas between.
 struct Operand {
-  absl::string_view name;  // as help shows it; no option's name
+  absl::string_view name;  // as help shows it, in capitals
   absl::string_view help;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/convert_operation.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -11,6 +12,8 @@
 
 namespace evenkeel::controller {
 namespace {
+
+constexpr uint64_t kGraceMsMax = 86'400'000;
 
 uint32_t Count(int count) { return count < 0 ? 0 : static_cast<uint32_t>(count); }
 int CountOf(uint32_t count) { return count > INT32_MAX ? INT32_MAX : static_cast<int>(count); }
@@ -63,6 +66,15 @@ std::vector<LayerId> LayersOf(const v1::Operation& message) {
   return layers;
 }
 
+// Likewise.
+std::vector<RankId> RanksOf(const v1::Operation& message) {
+  std::vector<RankId> ranks;
+  for (uint32_t rank : message.ranks()) {
+    if (rank < 65536) ranks.push_back(RankId(static_cast<int32_t>(rank)));
+  }
+  return ranks;
+}
+
 }  // namespace
 
 bool IsFinal(OperationState state) { return state != OperationState::kPlanning && state != OperationState::kRunning; }
@@ -78,6 +90,8 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
   message->set_for_operator(value.for_operator);
   message->set_cancel_requested(value.cancel_requested);
   message->set_dry_run(value.dry_run);
+  for (RankId rank : value.ranks) message->add_ranks(Count(rank.value()));
+  message->set_grace_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(value.grace)));
   message->set_detail(value.detail);
   message->set_started_unix_us(absl::ToUnixMicros(value.started));
   message->set_changed_unix_us(absl::ToUnixMicros(value.changed));
@@ -98,13 +112,15 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
 OperationProgress OperationOf(const v1::Operation& message) {
   return {.id = message.id(),
           .group = message.group(),
-          .cause = OneDown(message.cause(), Cause::kTakeover, Cause::kOperator),
+          .cause = OneDown(message.cause(), Cause::kDrain, Cause::kOperator),
           .state = OneDown(message.state(), OperationState::kCancelled, OperationState::kFailed),
           .policy = message.policy(),
           .layers = LayersOf(message),
           .for_operator = message.for_operator(),
           .cancel_requested = message.cancel_requested(),
           .dry_run = message.dry_run(),
+          .ranks = RanksOf(message),
+          .grace = absl::Milliseconds(std::min(message.grace_ms(), kGraceMsMax)),
           .detail = message.detail(),
           .started = absl::FromUnixMicros(message.started_unix_us()),
           .changed = absl::FromUnixMicros(message.changed_unix_us()),

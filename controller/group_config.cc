@@ -99,6 +99,8 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSe
   EVENKEEL_RETURN_IF_ERROR(ReadPlanning(path, c, &s.policy, &s.planning));
   if (c.has_shares_enabled()) s.shares_enabled = c.shares_enabled();
   if (c.has_placement_enabled()) s.placement_enabled = c.placement_enabled();
+  if (c.has_auto_rejoin()) s.auto_rejoin = c.auto_rejoin();
+  if (c.has_auto_admit()) s.auto_admit = c.auto_admit();
 
   const struct {
     const char* name;
@@ -115,6 +117,7 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSe
        &s.placement_horizon},
       {"move_deadline_ms", 1, kHourMs, c.has_move_deadline_ms(), c.move_deadline_ms(), &s.move_deadline},
       {"wave_deadline_ms", 1, kHourMs, c.has_wave_deadline_ms(), c.wave_deadline_ms(), &s.wave_deadline},
+      {"drain_grace_ms", 0, kDayMs, c.has_drain_grace_ms(), c.drain_grace_ms(), &s.drain_grace},
   };
   for (const auto& time : times) {
     EVENKEEL_RETURN_IF_ERROR(ReadMs({field(time.name), time.low, time.high}, time.has, time.value, time.target));
@@ -183,6 +186,9 @@ void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
   c->set_move_deadline_ms(Ms(s.move_deadline));
   c->set_wave_deadline_ms(Ms(s.wave_deadline));
   c->set_mismatches_until_condemned(Count(s.mismatches_until_condemned));
+  c->set_auto_rejoin(s.auto_rejoin);
+  c->set_auto_admit(s.auto_admit);
+  c->set_drain_grace_ms(Ms(s.drain_grace));
   v1::AgentConfig* agent = c->mutable_agent();
   agent->set_report_interval_ms(Ms(s.agent.report_interval));
   agent->set_bytes_per_second_max(s.agent.bytes_per_second_max);

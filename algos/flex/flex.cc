@@ -11,7 +11,9 @@
 #include "algos/moves.h"
 #include "algos/policies/repair/layer_costs.h"
 #include "algos/policies/repair/part_problem.h"
+#include "algos/policies/repair/protection.h"
 #include "algos/policies/repair/repair.h"
+#include "algos/policies/repair/secure.h"
 
 namespace evenkeel::algos {
 
@@ -19,6 +21,7 @@ namespace {
 
 constexpr double kSpeedOfFastest = 4096;
 constexpr double kRetryRise = 0.5;       // of gain_min: by how much a measure must rise after a search in vain
+constexpr double kHeatUnits = 1e9;       // all of a layer's load
 constexpr double kReplicaCostMax = 1e6;  // over that of a mean expert's tokens, where tokens cost nothing
 
 // Blanks every slot whose expert an earlier slot of the rank holds; returns whether there was one.
@@ -87,7 +90,8 @@ void Flex::Ground(const Problem& problem) {
   const double fastest = problem.capacities.empty() ? 1 : std::ranges::max(problem.capacities);
   const int ranks_per_node = shape_.num_ranks / problem.num_nodes;
   const std::vector<int32_t> speeds_before = std::move(ground_.speeds);
-  ground_ = {.num_nodes = problem.num_nodes};
+  ground_ = {.host_of_rank = HostOfRank(problem), .num_hosts = 0};
+  std::vector<int32_t> hosts;
   for (int rank = 0; rank < shape_.num_ranks; ++rank) {
     int32_t speed = 1;
     if (!problem.capacities.empty()) {
@@ -96,8 +100,14 @@ void Flex::Ground(const Problem& problem) {
     }
     ground_.speeds.push_back(problem.IsLive(RankId(rank)) ? speed : 0);
     ground_.node_of_rank.push_back(rank / ranks_per_node);
+    if (problem.IsLive(RankId(rank))) hosts.push_back(ground_.host_of_rank[static_cast<size_t>(rank)]);
   }
-  if (ground_.speeds != speeds_before) remembered_.assign(remembered_.size(), {});
+  std::ranges::sort(hosts);
+  ground_.num_hosts = static_cast<int>(std::unique(hosts.begin(), hosts.end()) - hosts.begin());
+  if (ground_.speeds == speeds_before) return;
+  // Other ranks, other measures: what was searched in vain may pay now. The load that was seen is as it was.
+  remembered_.assign(remembered_.size(), {});
+  idle_measure_.assign(idle_measure_.size(), 0.0);
 }
 
 WeightedLoad Flex::Scaled(const Problem& problem, std::span<const double> parts, double weight) const {
@@ -109,7 +119,7 @@ WeightedLoad Flex::Scaled(const Problem& problem, std::span<const double> parts,
     double tokens = 0;
     for (uint64_t count : problem.episodes.back().tokens) tokens += static_cast<double>(count);
     tokens = std::max(1.0, tokens / num_layers_);
-    const double replicas = static_cast<double>(shape_.num_slots());
+    const double replicas = num_ranks * static_cast<double>(shape_.slots_per_rank);
     const double most = kReplicaCostMax / static_cast<double>(shape_.num_experts);
     const double each =
         problem.cost.per_token > 0 ? std::min(most, problem.cost.per_expert / problem.cost.per_token / tokens) : most;
@@ -148,6 +158,25 @@ void Flex::BuildTask(const Problem& problem, LayerId layer, bool whole) {
     for (double& part : parts) part = sum > 0 ? part / sum : 0;
     episodes_.push_back(Scaled(problem, parts, (1 - weight_now) * episode.weight / weights));
   }
+}
+
+// Whether experts, pins or protection are missing; of protection, whatever the slots allow.
+bool Flex::IsOwed(const Problem& problem, LayerId layer, const Placement& placement) {
+  if (!HoldsEverything(problem, layer, placement)) return true;
+  if (!problem.survive.any()) return false;
+  const Protection protection(problem);
+  return std::ranges::min(protection.LevelsOf(placement)) < protection.num_levels();
+}
+
+Placement Flex::WithWhatIsOwed(const Problem& problem, LayerId layer, const Placement& placement) {
+  heat_.clear();
+  for (const double part : filter_.Expected(layer)) heat_.push_back(static_cast<uint64_t>(part * kHeatUnits));
+  const bool repairs = !HoldsEverything(problem, layer, placement);
+  LayerCosts costs(problem, repairs ? problem.episodes.back().layer(layer) : std::span<const uint64_t>(heat_));
+  costs.Reset(placement);
+  if (repairs) RepairLayer(problem, layer, costs);
+  SecureLayer(problem, layer, {.may_take_from_colder = false}, costs);
+  return costs.placement();
 }
 
 void Flex::SetPinsAndHomes(const Problem& problem, LayerId layer, const Placement& placement) {
@@ -226,16 +255,17 @@ absl::StatusOr<Flex::Improvement> Flex::ImproveLayer(const Problem& problem, Lay
   Placement& placement = improvement.placement;
   BlankDeadRanks(problem, placement);
   BlankDoubles(shape_, placement);
-  if (!HoldsEverything(problem, layer, placement)) {
-    LayerCosts costs(problem, problem.episodes.back().layer(layer));
-    costs.Reset(placement);
-    RepairLayer(problem, layer, costs);
-    placement = costs.placement();
-  }
+  if (IsOwed(problem, layer, placement)) placement = WithWhatIsOwed(problem, layer, placement);
   moves_max -= CountMoves(shape_, current, placement);
   SetPinsAndHomes(problem, layer, placement);
   BuildTask(problem, layer, true);
-  const PlacementSearch::Task task{.episodes = episodes_, .pinned = pinned_, .home_node = home_node_};
+  const Protection protection(problem);
+  levels_ = problem.survive.any() ? protection.LevelsOf(placement) : std::vector<int>();
+  const PlacementSearch::Task task{.episodes = episodes_,
+                                   .pinned = pinned_,
+                                   .home_node = home_node_,
+                                   .protection = problem.survive.any() ? &protection : nullptr,
+                                   .levels = levels_};
   const SearchLimits limits{.moves_max = moves_max,
                             .gain_min = options_.gain_min,
                             .num_candidates = options_.num_candidates,
@@ -274,7 +304,8 @@ absl::StatusOr<std::vector<Flex::Improvement>> Flex::Improve(const Problem& prob
     BlankDeadRanks(problem, placement);
     BlankDoubles(shape_, placement);
     Need need{.layer = layer};
-    need.must_act = placement != problem.current[layer.idx()] || !HoldsEverything(problem, layer, placement);
+    need.must_act = placement != problem.current[layer.idx()] ||
+                    (IsOwed(problem, layer, placement) && WithWhatIsOwed(problem, layer, placement) != placement);
     if (!need.must_act) {
       if (!is_free && moves_saved_[layer.idx()] < 1) continue;
       need.measure = MeasureNow(problem, layer, placement);

@@ -4,6 +4,7 @@
 
 #include "algos/base/status_macros.h"
 #include "cli/command.h"
+#include "cli/commands/follow_operation.h"
 #include "cli/commands/operation_text.h"
 #include "cli/problem_options.h"
 #include "cli/table.h"
@@ -14,7 +15,6 @@ namespace {
 
 namespace v1 = evenkeel::v1;
 
-constexpr int kBarWidth = 30;
 constexpr Option kOptions[] = {
     {"group", "G", "which group; may be left out where there is one"},
     {"policy", "P", "instead of the group's own: deepseek, greedy, ..."},
@@ -24,21 +24,6 @@ constexpr Option kOptions[] = {
     {"request-id", "ID", "asking twice with one id starts one rearrangement"},
     {"timeout-s", "S", "stop waiting after S seconds; the rearrangement goes on (default 3600)"},
 };
-
-std::string ProgressText(const v1::Operation& o) {
-  return absl::StrFormat("[%s] %s  layers %d/%d  waves %d  moves %d/%d  %s",
-                         Bar(o.num_moves_done(), o.num_moves(), kBarWidth), StateText(o.state()), o.num_layers_done(),
-                         o.num_layers(), o.num_waves(), o.num_moves_done(), o.num_moves(), BytesText(o.bytes_done()));
-}
-
-void ShowProgress(const Context& context, const v1::Operation& operation) {
-  if (context.json) return;
-  if (context.terminal) {
-    context.err << "\r\033[2K" << ProgressText(operation) << (IsFinal(operation.state()) ? "\n" : "") << std::flush;
-  } else {
-    context.err << ProgressText(operation) << std::endl;
-  }
-}
 
 std::string ResultText(const v1::Operation& o) {
   return absl::StrFormat(
@@ -67,9 +52,7 @@ absl::StatusOr<int> Run(const Context& context) {
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t timeout_s, context.arguments.GetInteger("timeout-s", 3600, 1, 604'800));
   const auto call = context.client->Call(absl::Seconds(timeout_s));
   const auto reader = context.client->stub().Rearrange(call.get(), request);
-  v1::Operation operation;
-  while (reader->Read(&operation)) ShowProgress(context, operation);
-  EVENKEEL_RETURN_IF_ERROR(context.client->Explain(reader->Finish(), "rearrange"));
+  EVENKEEL_ASSIGN_OR_RETURN(const v1::Operation operation, FollowOperation(context, *reader, "rearrange"));
   context.out << (context.json ? ToJson(operation) + "\n" : ResultText(operation));
   if (!context.json && operation.dry_run()) context.out << DecisionsText(operation);
   return operation.state() == v1::OPERATION_STATE_DONE || operation.state() == v1::OPERATION_STATE_SKIPPED ? kDone

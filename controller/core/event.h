@@ -37,7 +37,7 @@ using SessionId = uint64_t;
 
 // ---- Operations: everything the controller does has one (design, section 7) ---------------------------------------
 
-enum class Cause : uint32_t { kOperator = 0, kSlowLoop = 1, kEmergency = 2, kTakeover = 3 };
+enum class Cause : uint32_t { kOperator = 0, kSlowLoop = 1, kEmergency = 2, kTakeover = 3, kAdmit = 4, kDrain = 5 };
 
 enum class OperationState : uint32_t {
   kPlanning = 0,
@@ -55,11 +55,13 @@ struct OperationProgress {
   Cause cause = Cause::kOperator;
   OperationState state = OperationState::kPlanning;
   std::string policy;
-  std::vector<LayerId> layers;    // that alone may change, ascending; empty: all
-  bool for_operator = false;      // asked for, also where another controller goes on with it
-  bool cancel_requested = false;  // ends as soon as the waves at hand have
-  bool dry_run = false;           // changes nothing
-  std::string detail;             // one sentence for people
+  std::vector<LayerId> layers;                  // that alone may change, ascending; empty: all
+  bool for_operator = false;                    // asked for, also where another controller goes on with it
+  bool cancel_requested = false;                // ends as soon as the waves at hand have
+  bool dry_run = false;                         // changes nothing
+  std::vector<RankId> ranks = {};               // that join or leave, ascending; of kAdmit and kDrain alone
+  absl::Duration grace = absl::ZeroDuration();  // of kDrain
+  std::string detail;                           // one sentence for people
   absl::Time started;
   absl::Time changed;
   int num_layers = 0;  // that it rearranges
@@ -94,6 +96,19 @@ struct RearrangeRequested {
   std::vector<LayerId> layers;        // empty: all
   bool dry_run = false;               // plan, price and report; change nothing
   PolicyOptions policy_options = {};  // over the configured ones where the policy is the same
+};
+// Takes ranks in: those whose engines wait, at once, the others when theirs come.
+struct AdmitRequested {
+  std::string operation_id;  // as above
+  std::string group;
+  std::vector<RankId> ranks;
+};
+// Empties ranks and takes them out of the group.
+struct DrainRequested {
+  std::string operation_id;  // as above
+  std::string group;
+  std::vector<RankId> ranks;
+  std::optional<absl::Duration> grace;  // for engines to end what they do, once empty; none: GroupSettings::drain_grace
 };
 // The operation ends as soon as it can; unknown and finished ones are left as they are.
 struct CancelRequested {
@@ -191,6 +206,10 @@ struct GroupSettings {
   absl::Duration move_deadline = absl::Seconds(30);
   absl::Duration wave_deadline = absl::Seconds(60);  // to quiesce and move; then the wave is undone
   int mismatches_until_condemned = 3;
+  // Membership.
+  bool auto_rejoin = true;                         // a rank that was lost is taken in again when its engine comes back
+  bool auto_admit = false;                         // so is any other: a new one, a drained one
+  absl::Duration drain_grace = absl::Seconds(30);  // where a drain names none
   AgentSettings agent;
 
   friend bool operator==(const GroupSettings&, const GroupSettings&) = default;

@@ -41,11 +41,12 @@ algos::Shares FastLoop::SharesIn(const algos::Replicas& replicas, const algos::L
 bool FastLoop::HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const {
   uint64_t sum = 0;
   for (uint64_t count : tokens) sum += count;
-  return sum >= wanted * static_cast<uint64_t>(shape_.num_ranks);
+  const long num_absent = std::ranges::count(absent_, true);
+  return sum >= wanted * static_cast<uint64_t>(shape_.num_ranks - num_absent);
 }
 
 double FastLoop::Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const {
-  return algos::LayerImbalance(algos::RankLoads(map, shape_, tokens));
+  return algos::LayerImbalance(algos::Attending(algos::RankLoads(map, shape_, tokens), absent_));
 }
 
 FastLoop::Choice FastLoop::Choose(const algos::Placement& live, const algos::LayerMap* previous,

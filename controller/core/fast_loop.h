@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "algos/layer_map.h"
 #include "algos/placement.h"
@@ -22,6 +24,9 @@ class FastLoop {
   static constexpr uint64_t kTokensPerRankToJudge = 1024;
 
   explicit FastLoop(const algos::Shape& shape) : shape_(shape) {}
+
+  // Ranks that take no part: balance is among the others. [num_ranks], or empty: all take part.
+  void SetAbsent(std::vector<bool> absent) { absent_ = std::move(absent); }
 
   struct Choice {
     algos::LayerMap map;
@@ -46,6 +51,7 @@ class FastLoop {
   algos::Shares SharesIn(const algos::Replicas& replicas, const algos::LayerMap& previous) const;
 
   const algos::Shape shape_;
+  std::vector<bool> absent_;
   algos::SharesSolver solver_;
 };
 

@@ -23,7 +23,8 @@ std::optional<algos::Flex> FlexFor(const GroupInfo& info, const GroupSettings& s
   return std::optional<algos::Flex>(std::in_place, info.shape, info.num_layers, *options);
 }
 
-algos::Problem ShareRules(const GroupInfo& info, const PlanningSettings& settings, algos::Load window) {
+algos::Problem ShareRules(const GroupInfo& info, const PlanningSettings& settings, algos::Load window,
+                          std::vector<bool> absent) {
   algos::Problem rules;
   rules.shape = info.shape;
   rules.num_layers = info.num_layers;
@@ -31,6 +32,7 @@ algos::Problem ShareRules(const GroupInfo& info, const PlanningSettings& setting
   rules.capacities = settings.capacities;
   rules.cost = settings.cost;
   rules.episodes.push_back(std::move(window));
+  rules.dead_ranks = std::move(absent);
   return rules;
 }
 
@@ -56,10 +58,11 @@ double LevelOf(const algos::Problem& rules, const algos::LayerMap& map, std::spa
     }
     least += rules.cost.per_expert;
   }
-  double speed = static_cast<double>(costs.size());
-  if (!rules.capacities.empty()) {
-    for (size_t r = 0; r < costs.size(); ++r) costs[r] /= rules.capacities[r];
-    speed = std::accumulate(rules.capacities.begin(), rules.capacities.end(), 0.0);
+  double speed = 0;
+  for (size_t r = 0; r < costs.size(); ++r) {
+    const double capacity = rules.capacities.empty() ? 1.0 : rules.capacities[r];
+    costs[r] /= capacity;
+    if (rules.IsLive(RankId(static_cast<int32_t>(r)))) speed += capacity;
   }
   return least > 0 ? std::ranges::max(costs) * speed / least : 1.0;
 }

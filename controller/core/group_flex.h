@@ -28,8 +28,9 @@ bool FollowedByFlex(const GroupInfo& info, const GroupSettings& settings);
 // None where there is to be none, or the policy does not have the options configured.
 std::optional<algos::Flex> FlexFor(const GroupInfo& info, const GroupSettings& settings);
 
-// A problem without placements. `window`: the newest with load.
-algos::Problem ShareRules(const GroupInfo& info, const PlanningSettings& settings, algos::Load window);
+// A problem without placements. `window`: the newest with load. `absent`: ranks that hold nothing; empty: none.
+algos::Problem ShareRules(const GroupInfo& info, const PlanningSettings& settings, algos::Load window,
+                          std::vector<bool> absent = {});
 
 // What Flex expects of the layer, of as many tokens as `tokens` are together.
 std::vector<uint64_t> ExpectedTokens(const algos::Flex& flex, LayerId layer, std::span<const uint64_t> tokens);
