@@ -59,15 +59,19 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return text.str();
 }
 
-absl::Status CheckListen(const std::string& listen) {
+// Their port.
+absl::StatusOr<int> CheckListen(const char* field, const std::string& listen) {
   const size_t colon = listen.rfind(':');
   int port = -1;
   if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 ||
       port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("listen is '", listen, "': HOST:PORT wanted"));
+    return absl::InvalidArgumentError(absl::StrCat(field, " is '", listen, "': HOST:PORT wanted"));
   }
-  return absl::OkStatus();
+  return port;
 }
+
+// Beside an API on any free port nothing is to be fixed.
+std::string DefaultHttpListen(int api_port) { return api_port == 0 ? "127.0.0.1:0" : "127.0.0.1:7401"; }
 
 }  // namespace
 
@@ -97,7 +101,11 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
   if (config.has_log_level()) settings.log_level = config.log_level();
   settings.tls_certificate = config.tls_certificate();
   settings.tls_key = config.tls_key();
-  EVENKEEL_RETURN_IF_ERROR(CheckListen(settings.listen));
+  EVENKEEL_ASSIGN_OR_RETURN(const int api_port, CheckListen("listen", settings.listen));
+  settings.http_listen = config.has_http_listen() ? config.http_listen() : DefaultHttpListen(api_port);
+  if (!settings.http_listen.empty()) {
+    EVENKEEL_RETURN_IF_ERROR(CheckListen("http_listen", settings.http_listen).status());
+  }
   if (settings.tls_certificate.empty() != settings.tls_key.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("tls_certificate is '", settings.tls_certificate, "', tls_key is '",
                                                    settings.tls_key, "': both or neither wanted"));
@@ -137,6 +145,7 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
     EVENKEEL_ASSIGN_OR_RETURN(config, ParseConfig(text, flags.config_path));
   }
   if (!flags.listen.empty()) config.set_listen(flags.listen);
+  if (flags.http_listen.has_value()) config.set_http_listen(*flags.http_listen);
   if (!flags.store.empty()) config.set_store(flags.store);
   if (!flags.log_level.empty()) config.set_log_level(flags.log_level);
   if (!flags.policy.empty()) config.mutable_defaults()->set_policy(flags.policy);
@@ -171,6 +180,7 @@ std::string ToStableJson(const google::protobuf::Message& message) {
 std::string EffectiveConfig(const ControllerSettings& settings) {
   v1::ControllerConfig config;
   config.set_listen(settings.listen);
+  config.set_http_listen(settings.http_listen);
   config.set_store(settings.store);
   config.set_log_level(settings.log_level);
   config.set_tls_certificate(settings.tls_certificate);

@@ -26,7 +26,8 @@ namespace evenkeel::controller {
 
 struct ControllerSettings {
   std::string listen = "127.0.0.1:7400";
-  std::string store;  // empty: in memory
+  std::string http_listen;  // empty: no HTTP port
+  std::string store;        // empty: in memory
   std::string log_level = "info";
   std::string tls_certificate;  // files; empty: no TLS
   std::string tls_key;
@@ -37,6 +38,7 @@ struct ControllerSettings {
 struct ConfigFlags {
   std::string config_path;
   std::string listen;
+  std::optional<std::string> http_listen = {};  // may be given as empty
   std::string store;
   std::string log_level;
   std::string policy = {};                     // of `defaults`

@@ -11,15 +11,21 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 
 #include "algos/base/status_macros.h"
 #include "controller/agent_service.h"
 #include "controller/conductor.h"
 #include "controller/control_service.h"
+#include "controller/http/gateway.h"
+#include "controller/http/metrics.h"
+#include "controller/http/transcoder.h"
 #include "controller/planner.h"
 #include "controller/sqlite_store.h"
 #include "proto/convert_common.h"
@@ -31,6 +37,8 @@ namespace {
 
 // Calls get so long to end by themselves.
 constexpr std::chrono::seconds kShutdownGrace{1};
+// A strand that is busy for longer answers no scrape.
+constexpr absl::Duration kMetricsDeadline = absl::Seconds(2);
 // A peer that answers no ping is gone.
 constexpr int kKeepaliveMs = 5000;
 
@@ -58,6 +66,9 @@ struct Daemon::State {
         std::function<void(absl::Status)> on_end);
 
   absl::Status Listen();
+  absl::Status ListenForHttp();
+  // From any thread; what the strand says, or nothing where it does not answer in time.
+  std::optional<MetricsSource> AskForMetrics();
   void Begin();
 
   const ControllerSettings settings;
@@ -70,6 +81,7 @@ struct Daemon::State {
   std::unique_ptr<grpc::Server> server;
   int port = 0;
   std::string address;
+  std::unique_ptr<Gateway> gateway;
   bool stopped = false;
 };
 
@@ -130,6 +142,42 @@ absl::Status Daemon::State::Listen() {
   return absl::OkStatus();
 }
 
+absl::Status Daemon::State::ListenForHttp() {
+  if (settings.http_listen.empty()) return absl::OkStatus();
+  EVENKEEL_ASSIGN_OR_RETURN(
+      gateway, Gateway::Start({.listen = settings.http_listen,
+                               .ready =
+                                   [this] {
+                                     const std::optional<MetricsSource> now = AskForMetrics();
+                                     return now.has_value() && now->leading;
+                                   },
+                               .metrics = [this] { return MetricsText(AskForMetrics().value_or(MetricsSource())); }},
+                              Transcoder(server->InProcessChannel({}), "evenkeel.v1.Control")));
+  return absl::OkStatus();
+}
+
+std::optional<MetricsSource> Daemon::State::AskForMetrics() {
+  struct Answer {
+    absl::Notification given;
+    MetricsSource source;
+  };
+  const auto answer = std::make_shared<Answer>();
+  const absl::Status posted = strand.Post([this, answer] {
+    conductor.AssertHeld();
+    const Coordinator& core = conductor.coordinator();
+    answer->source.term = core.term();
+    answer->source.leading = !core.listening() && !core.stepped_down();
+    answer->source.num_store_failures = conductor.num_store_failures();
+    for (const std::string& name : core.ListGroups()) {
+      absl::StatusOr<GroupStatus> group = core.GetGroup(name, runtime::MonotonicNow());
+      if (group.ok()) answer->source.groups.push_back(*std::move(group));
+    }
+    answer->given.Notify();
+  });
+  if (!posted.ok() || !answer->given.WaitForNotificationWithTimeout(kMetricsDeadline)) return std::nullopt;
+  return std::move(answer->source);
+}
+
 void Daemon::State::Begin() {
   (void)strand.PostEssential([this] {
     strand.AssertHeld();
@@ -162,6 +210,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
   auto state = std::make_unique<State>(std::move(options.settings), std::move(store), std::move(options.on_end));
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(state)));
   EVENKEEL_RETURN_IF_ERROR(daemon->state_->Listen());
+  EVENKEEL_RETURN_IF_ERROR(daemon->state_->ListenForHttp());
   daemon->state_->Begin();
   return daemon;
 }
@@ -174,11 +223,14 @@ const std::string& Daemon::address() const { return state_->address; }
 
 int Daemon::port() const { return state_->port; }
 
+std::string Daemon::http_address() const { return state_->gateway == nullptr ? "" : state_->gateway->address(); }
+
 void Daemon::Stop() {
   if (std::exchange(state_->stopped, true)) return;
   const absl::Status why = absl::UnavailableError("the controller ends");
   state_->agents.CloseAll(why);
   state_->control.EndAll(why);
+  if (state_->gateway != nullptr) state_->gateway->Stop();
   if (state_->server != nullptr) {
     state_->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
     state_->server->Wait();

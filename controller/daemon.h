@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Daemon: a whole controller in one object: strand, conductor, store, planner, gRPC server with health and
-// reflection.
+// reflection, HTTP port.
 //
 // Threads:   Start, Stop and the destructor from one thread; gRPC's own threads, the strand and the planner
 //            inside. `on_end` is called on the strand, at most once, and must not stop the daemon itself.
@@ -36,6 +36,8 @@ class Daemon {
   // HOST:PORT with the port that is really served.
   const std::string& address() const;
   int port() const;
+  // HOST:PORT of the HTTP port; empty: there is none.
+  std::string http_address() const;
 
   // Ends calls and streams with UNAVAILABLE, then everything else. Repeating it does nothing.
   void Stop();

@@ -27,6 +27,8 @@
 
 ABSL_FLAG(std::string, config, "", "configuration file, protobuf text or JSON; see proto/evenkeel/v1/config.proto");
 ABSL_FLAG(std::string, listen, "", "HOST:PORT to serve on, instead of the configuration's; port 0: any free one");
+ABSL_FLAG(std::optional<std::string>, http_listen, std::nullopt,
+          "HOST:PORT of the HTTP port, instead of the configuration's; empty: none");
 ABSL_FLAG(std::string, store, "", "file of the SQLite store, instead of the configuration's");
 ABSL_FLAG(std::string, log_level, "", "trace, debug, info, warning, error or off, instead of the configuration's");
 ABSL_FLAG(std::string, policy, "",
@@ -36,6 +38,7 @@ ABSL_FLAG(
     std::optional<uint32_t>, episode_steps, std::nullopt,
     "engine steps of an episode, in whole windows, instead of the configuration's `defaults`; 0: each window is one");
 ABSL_FLAG(std::string, port_file, "", "write the HOST:PORT that is served into this file once it is");
+ABSL_FLAG(std::string, http_port_file, "", "write the HOST:PORT of the HTTP port into this file once it is served");
 ABSL_FLAG(bool, check_config, false, "check the configuration, print what would be in force, and end");
 
 namespace {
@@ -101,6 +104,7 @@ int main(int argc, char** argv) {
   const absl::StatusOr<controller::ControllerSettings> settings =
       controller::LoadSettings({.config_path = absl::GetFlag(FLAGS_config),
                                 .listen = absl::GetFlag(FLAGS_listen),
+                                .http_listen = absl::GetFlag(FLAGS_http_listen),
                                 .store = absl::GetFlag(FLAGS_store),
                                 .log_level = absl::GetFlag(FLAGS_log_level),
                                 .policy = absl::GetFlag(FLAGS_policy),
@@ -130,8 +134,12 @@ int main(int argc, char** argv) {
   if (!daemon.ok()) return Fail(1, daemon.status());
   spdlog::info("settings {}", controller::EffectiveConfig(*settings));
   spdlog::info("listening on {}", (*daemon)->address());
+  if (!(*daemon)->http_address().empty()) spdlog::info("serving HTTP on {}", (*daemon)->http_address());
   if (const std::string path = absl::GetFlag(FLAGS_port_file); !path.empty()) {
     if (absl::Status status = WritePortFile(path, (*daemon)->address()); !status.ok()) return Fail(1, status);
+  }
+  if (const std::string path = absl::GetFlag(FLAGS_http_port_file); !path.empty()) {
+    if (absl::Status status = WritePortFile(path, (*daemon)->http_address()); !status.ok()) return Fail(1, status);
   }
 
   int signal = 0;

@@ -13,6 +13,7 @@
 #include "httplib.h"
 
 #include "controller/http/http_error.h"
+#include "controller/page/page.h"
 
 namespace evenkeel::controller {
 
@@ -149,7 +150,14 @@ void Gateway::State::Route() {
     }
     Ask(method, transcoder.RequestOf(method, {request.params.begin(), request.params.end()}), request, response);
   });
-  if (!options.page_dir.empty()) http.set_mount_point("/", options.page_dir);
+  for (const PageFile& file : PageFiles()) {
+    const auto serve = [&file](const httplib::Request&, httplib::Response& response) {
+      response.set_header("Cache-Control", "no-cache");
+      response.set_content(file.bytes.data(), file.bytes.size(), std::string(file.type));
+    };
+    http.Get(absl::StrCat("/", std::string(file.name)), serve);
+    if (file.name == "index.html") http.Get("/", serve);
+  }
   http.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
     const std::string what = absl::StrCat(request.method, " ", request.path);

@@ -31,14 +31,13 @@ namespace evenkeel::controller {
 
 class Gateway {
  public:
-  static constexpr int kThreads = 96;
-  static constexpr int kStreamsMax = 64;
+  static constexpr int kThreads = 64;
+  static constexpr int kStreamsMax = 48;
   static constexpr size_t kBodyBytesMax = 64 << 20;
   static constexpr absl::Duration kCallDeadline = absl::Seconds(30);
 
   struct Options {
     std::string listen;                    // HOST:PORT; port 0: any free one
-    std::string page_dir;                  // of static files; empty: no web page
     std::function<bool()> ready;           // from any thread
     std::function<std::string()> metrics;  // likewise; may be empty
   };

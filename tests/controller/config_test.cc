@@ -29,6 +29,7 @@ TEST_CASE("an empty configuration gives the defaults", "[config]") {
   const absl::StatusOr<ControllerSettings> settings = SettingsFrom("");
   REQUIRE(settings.ok());
   CHECK(settings->listen == "127.0.0.1:7400");
+  CHECK(settings->http_listen == "127.0.0.1:7401");
   CHECK(settings->store.empty());
   CHECK(settings->coordinator.defaults == GroupSettings());
   CHECK(settings->coordinator.groups.empty());
@@ -182,6 +183,8 @@ TEST_CASE("a listen address without host or port is refused", "[config]") {
     CAPTURE(listen);
     CHECK(ErrorOf(std::string("listen: '") + listen + "'") ==
           std::string("listen is '") + listen + "': HOST:PORT wanted");
+    CHECK(ErrorOf(std::string("http_listen: '") + listen + "'") ==
+          std::string("http_listen is '") + listen + "': HOST:PORT wanted");
   }
   CHECK(ErrorOf("listen: '[::1]:0'") == "accepted");
 }

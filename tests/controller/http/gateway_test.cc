@@ -71,7 +71,6 @@ struct Fixture {
     builder.RegisterService(&control);
     server = builder.BuildAndStart();
     auto made = Gateway::Start({.listen = "127.0.0.1:0",
-                                .page_dir = {},
                                 .ready = [this] { return ready.load(); },
                                 .metrics = [] { return std::string("evenkeel_up 1\n"); }},
                                Transcoder(server->InProcessChannel({}), "evenkeel.v1.Control"));
@@ -185,6 +184,18 @@ TEST_CASE("a watch ends soon after its reader has gone, and all end with the gat
   CHECK(await(0));
 }
 
+TEST_CASE("the web page comes from the binary alone", "[gateway]") {
+  Fixture f;
+  const auto page = f.client->Get("/");
+  REQUIRE(page);
+  CHECK(page->status == 200);
+  CHECK(page->get_header_value("Content-Type") == "text/html; charset=utf-8");
+  CHECK(absl::StrContains(page->body, "<title>Evenkeel</title>"));
+  CHECK(f.client->Get("/page.js")->get_header_value("Content-Type") == "text/javascript");
+  CHECK(f.client->Get("/page.css")->status == 200);
+  CHECK(f.client->Get("/../gateway.cc")->status == 404);
+}
+
 TEST_CASE("health, readiness and metrics answer by themselves", "[gateway]") {
   Fixture f;
   CHECK(f.client->Get("/healthz")->status == 200);
@@ -197,7 +208,7 @@ TEST_CASE("health, readiness and metrics answer by themselves", "[gateway]") {
 TEST_CASE("an address that is wrong or taken is named", "[gateway]") {
   Fixture f;
   const auto start = [&](const std::string& listen) {
-    return Gateway::Start({.listen = listen, .page_dir = {}, .ready = [] { return true; }, .metrics = {}},
+    return Gateway::Start({.listen = listen, .ready = [] { return true; }, .metrics = {}},
                           Transcoder(f.server->InProcessChannel({}), "evenkeel.v1.Control"))
         .status();
   };
