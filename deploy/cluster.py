@@ -2,7 +2,8 @@
 """A whole Evenkeel group on this machine: one controller and, per rank, a reference engine and an agent.
 
 Used by the demo and by the end-to-end tests. Every process is started with its log in `run_dir`, every wait has a
-deadline, and close() leaves no process and no shared memory behind.
+deadline, and close() leaves no process and no shared memory behind. Ranks may be killed, come back, be added up to
+ranks_max and be drained.
 """
 
 import json
@@ -43,7 +44,8 @@ class Binaries:
 class Options:
     binaries: Binaries
     model_dir: pathlib.Path
-    ranks: int = 8
+    ranks: int = 8  # that make the group
+    ranks_max: int = 0  # that it may ever have; 0: ranks
     redundant: int = -1  # slots in all beyond one per expert; -1: one a rank
     group: str = "tinymoe"
     config: dict = field(default_factory=dict)  # the controller's configuration, as JSON
@@ -92,6 +94,7 @@ class Cluster:
         self.region_dir.mkdir(mode=0o700)
         self.processes: dict[str, subprocess.Popen] = {}
         self.address = ""
+        self.agents_call = ""  # what agents take for the controller; empty: address
 
     # ---- Processes
 
@@ -125,8 +128,13 @@ class Cluster:
         port = wait_for("the controller to listen", ready)
         self.address = f"127.0.0.1:{port.rsplit(':', 1)[-1]}"
 
-    def start_engine(self, rank: int, *extra):
+    def start_engine(self, rank: int, *extra, join: bool = False):
+        """An engine of the first world, or, with `join`, one that comes to the group under way."""
         o = self.options
+        extra += ("--join",) if join else ()
+        if o.ranks_max:
+            extra += (f"--ranks_max={o.ranks_max}",)
+        (self.run_dir / f"engine-{rank}.json").unlink(missing_ok=True)  # of an earlier one
         self.spawn(f"engine-{rank}", [o.binaries.engine, f"--group={o.group}", f"--rank={rank}", f"--ranks={o.ranks}",
                                       f"--slots_per_rank={o.slots_per_rank}", f"--run_dir={self.run_dir}",
                                       f"--region_dir={self.region_dir}", f"--model_dir={o.model_dir}",
@@ -134,7 +142,7 @@ class Cluster:
 
     def start_agent(self, rank: int, *extra):
         o = self.options
-        self.spawn(f"agent-{rank}", [o.binaries.agent, f"--controller={self.address}", f"--group={o.group}",
+        self.spawn(f"agent-{rank}", [o.binaries.agent, f"--controller={self.agents_call or self.address}", f"--group={o.group}",
                                      f"--rank={rank}", f"--region={self.region_dir}", *o.agent_flags, *extra])
 
     def start(self):
@@ -152,6 +160,26 @@ class Cluster:
         process = self.processes.pop(name)
         process.kill()
         process.wait(timeout=10)
+
+    def kill_ranks(self, *ranks: int, agents: bool = True):
+        """kill -9 of the engines, and of their agents, all at the same moment."""
+        names = [f"engine-{rank}" for rank in ranks] + [f"agent-{rank}" for rank in ranks if agents]
+        for name in names:
+            self.processes[name].kill()
+        for name in names:
+            self.processes.pop(name).wait(timeout=10)
+
+    def join(self, *ranks: int):
+        """Starts engines that join, in place of lost ranks or as new ones, and agents where they have none."""
+        for rank in ranks:
+            self.start_engine(rank, join=True)
+        for rank in ranks:
+            if f"agent-{rank}" not in self.processes:
+                self.start_agent(rank)
+
+    def running(self) -> list[int]:
+        """Ranks whose engines this object has started and not ended."""
+        return sorted(int(name.removeprefix("engine-")) for name in self.processes if name.startswith("engine-"))
 
     def check_alive(self):
         for name, process in self.processes.items():
@@ -178,7 +206,9 @@ class Cluster:
             return {}
 
     def engine_total(self, key: str) -> int:
-        return sum(self.engine_status(rank).get(key, 0) for rank in range(self.options.ranks))
+        """Over all ranks that ever ran; of each, its newest engine."""
+        ranks = range(max(self.options.ranks, self.options.ranks_max))
+        return sum(self.engine_status(rank).get(key, 0) for rank in ranks)
 
     def group(self) -> dict:
         """What `keelctl groups --group G --json` says; empty while the controller does not know the group."""
@@ -204,11 +234,20 @@ class Cluster:
         wait_for("the controller to know all ranks", lambda: (group := self.group()) and not group["forming"], seconds)
 
     def settled(self) -> bool:
-        """No rollout runs, no slot is retired or being written, and all ranks have quiesced at the newest maps."""
+        """No rollout runs, no slot is retired or being written, and all members have quiesced at the newest maps."""
         group = self.group()
-        return bool(group) and not group["forming"] and not group["running_operation"] and not any(
-            layer["num_slots_writing"] or layer["num_slots_retired"] for layer in group["layers"]) and all(
-            member["attached"] and member["quiesced_epoch"] == group["epoch"] for member in group["members"])
+        if not group or group["forming"] or group["running_operation"] or any(
+                layer["num_slots_writing"] or layer["num_slots_retired"] for layer in group["layers"]):
+            return False
+        members = {member.get("rank", 0) for member in group.get("view", {}).get("members", [])}
+        return all(member["attached"] and member["quiesced_epoch"] == group["epoch"] for member in group["members"]
+                   if not members or member["member"].get("rank", 0) in members)
+
+    def fully_replicated(self) -> bool:
+        """Every expert has a live slot, and no operation runs."""
+        group = self.group()
+        return bool(group) and not group["running_operation"] and not any(
+            layer.get("dead_experts") for layer in group["layers"])
 
     def slots_writing(self) -> dict[int, int]:
         """Slots that are being written right now, by rank, as the regions themselves say."""
@@ -241,7 +280,7 @@ class Cluster:
 
     def stop_engines(self) -> dict[int, int]:
         """Ends all engines at once; exit status by rank."""
-        ranks = [rank for rank in range(self.options.ranks) if f"engine-{rank}" in self.processes]
+        ranks = self.running()
         for rank in ranks:
             if self.processes[f"engine-{rank}"].poll() is None:
                 self.signal(f"engine-{rank}", signal.SIGTERM)

@@ -28,6 +28,7 @@
 #include "engine/reference/failure.h"
 #include "engine/reference/meeting.h"
 #include "engine/reference/model.h"
+#include "engine/reference/options.h"
 #include "engine/reference/parallel_experts.h"
 #include "engine/reference/peer_service.h"
 #include "engine/reference/safetensors.h"
@@ -41,32 +42,6 @@ namespace {
 constexpr absl::Duration kStatusPeriod = absl::Milliseconds(250);
 constexpr absl::Duration kGreetPeriod = absl::Milliseconds(20);
 constexpr absl::Duration kByeDeadline = absl::Seconds(1);  // how long peers that go on are served at the end
-constexpr int kLanesMax = 16;
-
-absl::Status Invalid(absl::string_view what) { return absl::InvalidArgumentError(what); }
-
-absl::Status CheckOptions(const EngineOptions& o, const ModelConfig& config) {
-  const int slots = SlotsPerRank(o, config.num_experts);
-  if (o.run_dir.empty()) return Invalid("--run_dir is needed");
-  if (o.group.empty() || o.group.size() > 63) return Invalid("--group: 1 to 63 characters");
-  if (o.num_ranks < 1 || o.num_ranks > 4096) return Invalid(absl::StrCat("--ranks is ", o.num_ranks));
-  if (o.rank < 0 || o.rank >= o.num_ranks) return Invalid(absl::StrCat("--rank ", o.rank, " of ", o.num_ranks));
-  if (slots < 1 || slots > 1024 || slots * o.num_ranks < config.num_experts) {
-    return Invalid(
-        absl::StrCat(slots, " slots on each of ", o.num_ranks, " ranks for ", config.num_experts, " experts"));
-  }
-  if (o.num_lanes < 1 || o.num_lanes > kLanesMax) return Invalid(absl::StrCat("--lanes: 1 to ", kLanesMax));
-  if (o.batch < 1 || o.batch > 4096) return Invalid("--batch: 1 to 4096");
-  if (o.rows_per_step_max < 1 || o.rows_per_step_max > 4096) return Invalid("--rows_per_step_max: 1 to 4096");
-  if (o.prompt_bytes < 1 || o.decode_bytes < 1 || o.prompt_bytes + o.decode_bytes - 1 > config.num_positions_max) {
-    return Invalid(absl::StrCat("--prompt_bytes and --decode_bytes: at least 1 each, ", config.num_positions_max + 1,
-                                " together"));
-  }
-  if (o.check != "full" && o.check != "sample" && o.check != "off") return Invalid("--check: full, sample or off");
-  if (!(o.check_fraction >= 0 && o.check_fraction <= 1)) return Invalid("--check_fraction: 0 to 1");
-  if (o.fail_after_steps < 0) return Invalid("--fail_after_steps: 0 or more");
-  return absl::OkStatus();
-}
 
 // One rank: everything it has, in the order in which it is made.
 class Engine {
@@ -75,7 +50,11 @@ class Engine {
       : options_(options),
         config_(config),
         slots_per_rank_(SlotsPerRank(options, config.num_experts)),
-        failure_(failure, static_cast<uint64_t>(options.fail_after_steps)) {}
+        on_loss_(*ParseOnLoss(options.on_loss)),
+        failure_(failure, static_cast<uint64_t>(options.fail_after_steps),
+                 {.length = options.pause, .announce = [this](absl::Duration length) {
+                    evenkeel_busy_lease(region_, 2 * absl::ToDoubleSeconds(length));
+                  }}) {}
   ~Engine();
 
   absl::Status Load();
@@ -106,6 +85,7 @@ class Engine {
   const EngineOptions options_;
   const ModelConfig config_;
   const int slots_per_rank_;
+  const OnLoss on_loss_;
   Failure failure_;
   Counters counters_;
   absl::Notification stop_;          // of lanes
@@ -146,7 +126,8 @@ absl::Status Engine::Load() {
                .epoch = 0,
                .weights_version = file.digest(),
                .rank = options_.rank,
-               .num_ranks = options_.num_ranks,
+               .num_ranks = options_.num_ranks_ever(),
+               .world = options_.num_ranks,
                .num_layers = config_.num_layers,
                .num_experts = config_.num_experts,
                .slots_per_rank = slots_per_rank_,
@@ -169,8 +150,8 @@ absl::Status Engine::MakeRegion(const Safetensors& file) {
       .weights_version = file.digest(),
       .rank = options_.rank,
       .num_ranks = options_.num_ranks,
-      .ranks_max = 0,
-      .join = 0,
+      .ranks_max = options_.ranks_max,
+      .join = options_.join ? 1 : 0,
       .num_nodes = 1,
       .num_layers = config_.num_layers,
       .num_experts = config_.num_experts,
@@ -206,9 +187,10 @@ void Engine::MakeLane(int index) {
   lane->client = std::make_unique<ExchangeClient>(*directory_, greeting_);
   lane->experts =
       std::make_unique<ParallelExperts>(ParallelExperts::Options{.rank = options_.rank,
-                                                                 .num_ranks = options_.num_ranks,
+                                                                 .num_ranks = options_.num_ranks_ever(),
                                                                  .slots_per_rank = slots_per_rank_,
                                                                  .lane = index,
+                                                                 .on_loss = on_loss_,
                                                                  .answer_deadline = options_.answer_deadline},
                                         ParallelExperts::Parts{.region = region_,
                                                                .slots = slots_.get(),
@@ -226,6 +208,7 @@ void Engine::MakeLane(int index) {
                        .rows_per_step_max = options_.rows_per_step_max,
                        .check_fraction = options_.check == "full" ? 1.0 : options_.check_fraction,
                        .tokens_per_second_max = options_.tokens_per_second_max,
+                       .may_wait = on_loss_ == OnLoss::kWait,
                        .drop_after = options_.drop_after,
                        .seed = options_.seed * 1000003 + static_cast<uint64_t>(options_.rank * kLanesMax + index)},
       Serving::Parts{.region = region_,
@@ -270,30 +253,36 @@ absl::Status Engine::Meet() {
   return absl::OkStatus();
 }
 
-// A group under way is joined by its maps alone (protocol, rules 4 and 14).
+// A group under way is joined by its maps alone (protocol, rules 4 and 14). Until then this engine begins no step that
+// counts, or, where it was started to join, none at all.
 absl::Status Engine::AwaitFirstMap() {
   service_->Admit(PeerService::kNone);
   counters_.state = EngineState::kOutside;
+  absl::Time told = absl::InfinitePast();
   for (;;) {
     const int64_t ticket = counters_.library_calls.Watch(
         [this] { return evenkeel_begin_step(region_, 0, EVENKEEL_PHASE_OTHER, EVENKEEL_DUMMY); });
-    if (ticket <= 0) return absl::InternalError(absl::StrCat("begin_step: status ", ticket));
-    const uint64_t epoch = evenkeel_epoch(region_, 0);
-    evenkeel_end_step(region_, 0, ticket);
+    const bool is_early = options_.join && ticket == EVENKEEL_FAILED_PRECONDITION;
+    if (ticket <= 0 && !is_early) return absl::InternalError(absl::StrCat("begin_step: status ", ticket));
+    const uint64_t epoch = is_early ? 0 : evenkeel_epoch(region_, 0);
+    if (!is_early) evenkeel_end_step(region_, 0, ticket);
     evenkeel_set_idle(region_, 0);
     if (epoch != 0) {
       counters_.epoch = epoch;
       service_->Admit(PeerService::From(epoch));
       return absl::OkStatus();
     }
-    TellStatus();
-    if (WaitForSignal(kStatusPeriod) != 0) return absl::CancelledError("stopped while waiting for a first map");
+    if (const absl::Time now = absl::Now(); now - told >= kStatusPeriod) {
+      TellStatus();
+      told = now;
+    }
+    if (WaitForSignal(kGreetPeriod) != 0) return absl::CancelledError("stopped while waiting for a first map");
   }
 }
 
 absl::Status Engine::Serve() {
   StartService();
-  const absl::Status met = Meet();
+  const absl::Status met = options_.join ? AwaitFirstMap() : Meet();
   if (absl::IsCancelled(met)) return absl::OkStatus();  // told to end before it began
   if (!met.ok()) {
     counters_.state = EngineState::kEnded;
@@ -327,6 +316,7 @@ void Engine::AwaitEnd() {
   const absl::Time end =
       options_.run_time > absl::ZeroDuration() ? absl::Now() + options_.run_time : absl::InfiniteFuture();
   for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
+    if (evenkeel_is_member(region_) != 1) counters_.state = EngineState::kOutside;
     TellStatus();
     if (WaitForSignal(std::min(kStatusPeriod, end - now)) != 0) return;
   }
@@ -336,6 +326,7 @@ void Engine::TellStatus(const std::string& error) {
   uint64_t resent = 0;
   for (const auto& lane : lanes_) resent += lane->client->num_resent();
   counters_.resent_requests = resent;
+  counters_.is_member = evenkeel_is_member(region_) == 1;
   evenkeel_report_calls_waited(region_, counters_.library_calls.num_waited());
   const absl::Status status = WriteStatus(options_.run_dir, {options_.rank, greeting_.incarnation}, counters_, error);
   if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
@@ -348,6 +339,7 @@ void Engine::End() {
     if (lane->thread.joinable()) lane->thread.join();
   }
   if (!service_thread_.joinable()) return;
+  evenkeel_leave(region_);
   for (auto& lane : lanes_) lane->client->SayBye();
   const absl::Time deadline = absl::Now() + kByeDeadline;
   while (server_->num_peers_present() > 0 && absl::Now() < deadline) WaitForSignal(kGreetPeriod);
@@ -367,12 +359,6 @@ absl::Status Engine::Verdict() const {
 }
 
 }  // namespace
-
-int SlotsPerRank(const EngineOptions& options, int num_experts) {
-  if (options.slots_per_rank != 0 || options.num_ranks < 1) return options.slots_per_rank;
-  const int redundant = options.num_redundant < 0 ? options.num_ranks : options.num_redundant;
-  return (num_experts + redundant + options.num_ranks - 1) / options.num_ranks;
-}
 
 absl::Status RunEngine(const EngineOptions& options) {
   sigset_t signals;

@@ -49,7 +49,12 @@ absl::Status CheckPeer(const Greeting& self, const Greeting& peer) {
                                                       std::string(peer.group, strnlen(peer.group, sizeof(peer.group))),
                                                       ", not of ", self.group));
   }
-  if (self.num_ranks != peer.num_ranks) return differ("a world of", number(peer.num_ranks), number(self.num_ranks));
+  if (self.num_first_ranks() != peer.num_first_ranks()) {
+    return differ("a world of", number(peer.num_first_ranks()), number(self.num_first_ranks()));
+  }
+  if (self.num_ranks != peer.num_ranks) {
+    return differ("room for ranks", number(peer.num_ranks), number(self.num_ranks));
+  }
   if (peer.rank < 0 || peer.rank >= self.num_ranks || peer.rank == self.rank) {
     return absl::FailedPreconditionError(
         absl::StrCat("an engine that calls itself rank ", peer.rank, " met rank ", self.rank, " of ", self.num_ranks));

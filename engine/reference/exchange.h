@@ -31,7 +31,7 @@ inline constexpr uint32_t kPayloadBytesMax = uint32_t{64} << 20;
 enum class MessageKind : uint32_t { kHello = 1, kWelcome, kRefused, kRequest, kAnswer, kBye };
 
 struct MessageHeader {
-  uint32_t magic = 0x32584B45;  // "EKX2"
+  uint32_t magic = 0x33584B45;  // "EKX3"
   MessageKind kind = MessageKind::kHello;
   uint32_t payload_bytes = 0;
   uint32_t serial = 0;              // of the request, from 1, per connection's owner; 0: of the connection
@@ -58,12 +58,16 @@ struct Greeting {
   uint64_t epoch = 0;
   uint64_t weights_version = 0;
   int32_t rank = 0;
-  int32_t num_ranks = 0;
+  int32_t num_ranks = 0;  // that the group may ever have
+  int32_t world = 0;      // that made it; 0: all
   int32_t num_layers = 0;
   int32_t num_experts = 0;
   int32_t slots_per_rank = 0;
   int32_t hidden_size = 0;
+  int32_t unused = 0;
   char group[64] = {};
+
+  int num_first_ranks() const { return world == 0 ? num_ranks : world; }
 };
 
 // Why engines `self` and `peer` cannot work together; OK if they can.

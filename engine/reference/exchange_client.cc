@@ -34,7 +34,7 @@ void ExchangeClient::TryConnect(int rank, absl::Time now) {
 
 std::vector<int> ExchangeClient::Greet(absl::Time now) {
   std::vector<int> missing;
-  for (int rank = 0; rank < self_.num_ranks; ++rank) {
+  for (int rank = 0; rank < self_.num_first_ranks(); ++rank) {
     Peer& peer = peers_[static_cast<size_t>(rank)];
     if (rank == self_.rank) continue;
     if (!peer.connection.open()) TryConnect(rank, now);
@@ -65,6 +65,11 @@ void ExchangeClient::Ask(int rank, const Request& request, absl::Time now) {
   peer.payload.insert(peer.payload.end(), rows.begin(), rows.end());
   peer.num_answer_values = request.x.size();
   peer.state = State::kWaiting;
+  peer.wanted = request.incarnation;
+  if (peer.greeted && peer.wanted != kAnyIncarnation && peer.wanted != peer.greeting.incarnation) {
+    peer.connection.Close("of another incarnation");
+    peer.next_try = now;
+  }
   if (!peer.connection.open()) {
     TryConnect(rank, now);
   } else if (peer.greeted) {
@@ -141,7 +146,9 @@ void ExchangeClient::TakeWelcome(Peer& peer, const Message& message) {
   peer.greeted = true;
   peer.enmity.clear();
   if (peer.state != State::kWaiting) return;
-  if (known != 0 && known != greeting->incarnation) {
+  const bool is_meant = peer.wanted == kAnyIncarnation ? known == 0 || known == greeting->incarnation
+                                                       : peer.wanted == greeting->incarnation;
+  if (!is_meant) {
     peer.state = State::kRefused;
     peer.refusal = absl::StrCat("rank ", greeting->rank, " is another incarnation now");
     return;

@@ -4,6 +4,7 @@
 //
 // A request outlives its connection: when that breaks, a new one is tried and the request sent again, until it is
 // answered, refused or given up. Who is asked stays the same incarnation throughout: another one is a refusal.
+// Connections are made when somebody is to be asked, so ranks may come and go.
 //
 // Threads:   one: its lane's.
 // Waiting:   Poll only, and never longer than told.
@@ -30,7 +31,10 @@ class ExchangeClient {
     kAnswered,  // answer() holds it until Finish
     kRefused,   // refusal() says why
   };
+  static constexpr uint64_t kAnyIncarnation = UINT64_MAX;
+
   struct Request {
+    uint64_t incarnation = kAnyIncarnation;  // who is meant
     int64_t ticket = 0;
     uint64_t epoch = 0;
     int phase = 0;
@@ -42,7 +46,7 @@ class ExchangeClient {
   // Requires: `directory` outlives the client.
   ExchangeClient(const RunDirectory& directory, const Greeting& self);
 
-  // Connects where that is due and takes greetings in; the ranks of which none has come yet.
+  // Connects to the first ranks where that is due and takes greetings in; those of which none has come yet.
   std::vector<int> Greet(absl::Time now);
   // As the peer greeted; zero before.
   uint64_t epoch_of(int rank) const { return peers_[static_cast<size_t>(rank)].greeting.epoch; }
@@ -77,6 +81,7 @@ class ExchangeClient {
     absl::Time next_try = absl::InfinitePast();
     State state = State::kIdle;
     // The open request.
+    uint64_t wanted = kAnyIncarnation;
     MessageHeader header;
     std::vector<std::byte> payload;
     size_t num_answer_values = 0;

@@ -16,7 +16,12 @@
 
 ABSL_FLAG(std::string, group, "tinymoe", "group of ranks that serve one model together");
 ABSL_FLAG(int, rank, 0, "this process's rank, from 0");
-ABSL_FLAG(int, ranks, 1, "ranks of the group");
+ABSL_FLAG(int, ranks, 1, "ranks that make the group");
+ABSL_FLAG(int, ranks_max, 0, "ranks that it may ever have, the same for all; 0: --ranks");
+ABSL_FLAG(
+    bool, join, false,
+    "comes to a group under way, in place of an ended rank or as one beyond --ranks: holds no expert, waits until "
+    "the controller has made it a member");
 ABSL_FLAG(int, slots_per_rank, 0, "slots for experts on each rank and layer; 0: as --redundant says");
 ABSL_FLAG(int, redundant, -1, "slots of a layer beyond one per expert, over all ranks; -1: one a rank");
 ABSL_FLAG(std::string, run_dir, "", "directory of the group's sockets and status files, the same for all ranks");
@@ -38,11 +43,19 @@ ABSL_FLAG(std::string, check, "sample",
           "which sequences are compared with a plain copy of the model: full, sample, off");
 ABSL_FLAG(double, check_fraction, 0.5, "of sequences, with --check=sample");
 ABSL_FLAG(double, answer_seconds, 10, "how long a step waits for a rank before it is given up and tried again");
+ABSL_FLAG(
+    std::string, on_loss, "wait",
+    "tokens of ranks that are lost: reroute (to another replica, else dropped), wait (the same, but steps are given "
+    "up and tried again while there is none), drop (what was sent to a lost rank)");
 ABSL_FLAG(double, drop_seconds, 10,
-          "how long steps wait for an expert that has no live replica before they do without");
+          "with --on_loss=wait: how long for an expert that has no live replica before steps do without");
 ABSL_FLAG(int, fail_rank, -1, "the rank that is to fail, for tests");
 ABSL_FLAG(int64_t, fail_after_steps, 0, "the steps that it does before");
-ABSL_FLAG(std::string, fail_as, "", "how: exit, hang, slow, zeros (answers to others), cut (closes its sockets)");
+ABSL_FLAG(std::string, fail_as, "",
+          "how: exit, hang, slow, zeros (answers to others), cut (closes its sockets), silence (for a while), pause "
+          "(the same, "
+          "announced by a busy lease)");
+ABSL_FLAG(double, fail_seconds, 5, "how long a silence or pause is");
 
 namespace {
 
@@ -85,6 +98,8 @@ int main(int argc, char** argv) {
       .group = absl::GetFlag(FLAGS_group),
       .rank = absl::GetFlag(FLAGS_rank),
       .num_ranks = absl::GetFlag(FLAGS_ranks),
+      .ranks_max = absl::GetFlag(FLAGS_ranks_max),
+      .join = absl::GetFlag(FLAGS_join),
       .slots_per_rank = absl::GetFlag(FLAGS_slots_per_rank),
       .num_redundant = absl::GetFlag(FLAGS_redundant),
       .run_dir = absl::GetFlag(FLAGS_run_dir),
@@ -94,6 +109,7 @@ int main(int argc, char** argv) {
       .startup_deadline = absl::Seconds(absl::GetFlag(FLAGS_startup_seconds)),
       .answer_deadline = absl::Seconds(absl::GetFlag(FLAGS_answer_seconds)),
       .drop_after = absl::Seconds(absl::GetFlag(FLAGS_drop_seconds)),
+      .on_loss = absl::GetFlag(FLAGS_on_loss),
       .num_lanes = absl::GetFlag(FLAGS_lanes),
       .batch = absl::GetFlag(FLAGS_batch),
       .prompt_bytes = absl::GetFlag(FLAGS_prompt_bytes),
@@ -106,6 +122,7 @@ int main(int argc, char** argv) {
       .check_fraction = absl::GetFlag(FLAGS_check_fraction),
       .fail_as = absl::GetFlag(FLAGS_fail_rank) == absl::GetFlag(FLAGS_rank) ? absl::GetFlag(FLAGS_fail_as) : "",
       .fail_after_steps = absl::GetFlag(FLAGS_fail_after_steps),
+      .pause = absl::Seconds(absl::GetFlag(FLAGS_fail_seconds)),
   };
   const absl::Status status = evenkeel::engine::RunEngine(options);
   if (status.ok()) return 0;

@@ -25,7 +25,7 @@ namespace evenkeel::engine {
 
 struct MeetingOptions {
   int rank = 0;
-  int num_ranks = 1;
+  int num_ranks = 1;  // that make the group
   std::string place;  // where the others are looked for
   absl::Duration within;
   absl::Duration tell_within = absl::Seconds(1);  // why this engine ends

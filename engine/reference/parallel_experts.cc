@@ -13,7 +13,7 @@
 namespace evenkeel::engine {
 namespace {
 
-constexpr absl::Duration kPollAtMost = absl::Milliseconds(20);
+constexpr absl::Duration kPollAtMost = absl::Milliseconds(5);  // lost ranks are seen in between
 
 }  // namespace
 
@@ -23,6 +23,7 @@ ParallelExperts::ParallelExperts(const Options& options, const Parts& parts, con
 void ParallelExperts::Begin(const Step& step) {
   step_ = step;
   dropped_.clear();
+  num_dropped_copies_ = 0;
 }
 
 bool ParallelExperts::IsLost(int rank) const { return evenkeel_lost_ranks(parts_.region)[rank] != 0; }
@@ -40,16 +41,42 @@ absl::Status ParallelExperts::Run(const MoeBatch& batch, float* outputs) {
   while (!copies_.empty()) {
     EVENKEEL_RETURN_IF_ERROR(Route(batch, outputs));
     Divide(batch);
-    Ask(batch.layer);
+    copies_.clear();
+    Ask(batch.layer, outputs);
     if (parts_.failure->Take() == Failure::Kind::kCut) parts_.client->Cut();
     ComputeLocal(batch.layer, outputs);
-    copies_.clear();
     const absl::Status status = Collect(outputs);
     Report(-1);
     for (int rank = 0; rank < options_.num_ranks; ++rank) parts_.client->Finish(rank);
     EVENKEEL_RETURN_IF_ERROR(status);
+    if (!copies_.empty()) TakeNewestMaps();
   }
   return absl::OkStatus();
+}
+
+void ParallelExperts::TakeNewestMaps() {
+  parts_.counters->library_calls.Watch([&] { return evenkeel_reroute(parts_.region, options_.lane, step_.ticket); });
+  step_.epoch = evenkeel_epoch(parts_.region, options_.lane);
+}
+
+// The copies that were for a lost rank.
+void ParallelExperts::Lose(int rank, float* outputs) {
+  const Part& part = parts_of_rank_[static_cast<size_t>(rank)];
+  if (options_.on_loss == OnLoss::kDrop) {
+    for (const int copy : part.copies) Drop(copy, outputs);
+    return;
+  }
+  copies_.insert(copies_.end(), part.copies.begin(), part.copies.end());
+  parts_.counters->rerouted_copies += part.copies.size();
+}
+
+void ParallelExperts::Drop(int copy, float* outputs) {
+  const size_t hidden = static_cast<size_t>(config_.hidden_size);
+  std::fill_n(outputs + static_cast<size_t>(copy) * hidden, hidden, 0.0f);
+  ++num_dropped_copies_;
+  const int token = copy / config_.top_k;
+  const auto at = std::lower_bound(dropped_.begin(), dropped_.end(), token);
+  if (at == dropped_.end() || *at != token) dropped_.insert(at, token);
 }
 
 // The slots of copies_; those without one are dropped or end the step.
@@ -65,17 +92,13 @@ absl::Status ParallelExperts::Route(const MoeBatch& batch, float* outputs) {
                           static_cast<int64_t>(copies_.size()) / width, width, width, 0, slots_.data());
   });
   if (code != EVENKEEL_OK) return absl::InternalError(absl::StrCat("route layer ", batch.layer, ": status ", code));
-  const size_t hidden = static_cast<size_t>(config_.hidden_size);
   size_t kept = 0;
   for (size_t i = 0; i < copies_.size(); ++i) {
     if (slots_[i] < 0) {
       if (!step_.may_drop) {
         return absl::UnavailableError(absl::StrCat("expert ", ids_[i], " of layer ", batch.layer, " has no replica"));
       }
-      std::fill_n(outputs + static_cast<size_t>(copies_[i]) * hidden, hidden, 0.0f);
-      const int token = copies_[i] / config_.top_k;
-      const auto at = std::lower_bound(dropped_.begin(), dropped_.end(), token);
-      if (at == dropped_.end() || *at != token) dropped_.insert(at, token);
+      Drop(copies_[i], outputs);
       continue;
     }
     copies_[kept] = copies_[i];
@@ -119,15 +142,21 @@ void ParallelExperts::Divide(const MoeBatch& batch) {
   }
 }
 
-void ParallelExperts::Ask(int layer) {
+void ParallelExperts::Ask(int layer, float* outputs) {
   const absl::Time now = absl::Now();
   // Each rank begins with its successor, so that not all of them fall upon the same one.
   for (int i = 1; i < options_.num_ranks; ++i) {
     const int rank = (options_.rank + i) % options_.num_ranks;
     const Part& part = parts_of_rank_[static_cast<size_t>(rank)];
     if (part.copies.empty()) continue;
+    const uint64_t incarnation = evenkeel_member(parts_.region, rank);
+    if (incarnation == 0) {
+      Lose(rank, outputs);
+      continue;
+    }
     parts_.client->Ask(rank,
-                       {.ticket = step_.ticket,
+                       {.incarnation = incarnation,
+                        .ticket = step_.ticket,
                         .epoch = step_.epoch,
                         .phase = step_.phase,
                         .layer = layer,
@@ -192,8 +221,7 @@ absl::Status ParallelExperts::Collect(float* outputs) {
       }
       if (IsLost(rank)) {
         client.Finish(rank);
-        copies_.insert(copies_.end(), part.copies.begin(), part.copies.end());
-        parts_.counters->rerouted_copies += part.copies.size();
+        Lose(rank, outputs);
         continue;
       }
       waiting_for = rank;

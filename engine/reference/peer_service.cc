@@ -36,6 +36,7 @@ absl::Status PeerService::Serve(const ExchangeServer::Request& request, float* y
       return absl::InvalidArgumentError(absl::StrCat("layer ", request.layer, " has no local slot ", group.local_slot));
     }
   }
+  failure_->Take();  // may be the end of this process
   WaitWitness& witness = counters_->library_calls;
   const int code = witness.Watch(
       [&] { return evenkeel_serve_begin(region_, thread_, request.peer.rank, request.peer.incarnation); });

@@ -34,7 +34,8 @@ Serving::Serving(const Options& options, const Parts& parts)
 
 absl::Status Serving::Run() {
   for (Sequence& sequence : sequences_) Start(sequence);
-  while (!parts_.stop->HasBeenNotified()) {
+  // A rank that no view has any more begins nothing new.
+  while (!parts_.stop->HasBeenNotified() && evenkeel_is_member(parts_.region) == 1) {
     const absl::Time now = absl::Now();
     EVENKEEL_ASSIGN_OR_RETURN(const bool done, Step());
     if (!done) {
@@ -94,7 +95,7 @@ absl::StatusOr<bool> Serving::Step() {
   parts_.experts->Begin({.ticket = ticket,
                          .epoch = epoch,
                          .phase = phase,
-                         .may_drop = now - without_replica_since_ > options_.drop_after});
+                         .may_drop = !options_.may_wait || now - without_replica_since_ > options_.drop_after});
   logits_.resize(rows_.size() * static_cast<size_t>(parts_.model->config().vocab_size));
   const absl::Status status = parts_.model->Forward(rows_, *parts_.experts, workspace_, logits_.data());
   if (status.ok()) {
@@ -120,6 +121,7 @@ void Serving::Commit() {
     sequences_[sequence_of_row_[static_cast<size_t>(row)]].checked = false;
     ++parts_.counters->dropped_tokens;
   }
+  parts_.counters->dropped_copies += parts_.experts->num_dropped_copies();
   for (size_t row = 0; row < rows_.size(); ++row) {
     Sequence& sequence = sequences_[sequence_of_row_[row]];
     const std::span<const float> logits = RowOf(logits_, row, vocab);

@@ -39,7 +39,8 @@ class Serving {
     int rows_per_step_max = 256;
     double check_fraction = 0.5;                    // of sequences
     double tokens_per_second_max = 0;               // 0: no limit
-    absl::Duration drop_after = absl::Seconds(10);  // of an expert without any live replica
+    bool may_wait = true;                           // for an expert without any live replica
+    absl::Duration drop_after = absl::Seconds(10);  // at most
     uint64_t seed = 1;
   };
   // Borrowed; they outlive the object.

@@ -42,6 +42,9 @@ void DurationHistogram::Add(absl::Duration duration) {
   const double us = std::max(1.0, absl::ToDoubleMicroseconds(duration));
   const int bucket = std::min(kBuckets - 1, static_cast<int>(std::log2(us) * kBucketsPerOctave));
   counts_[static_cast<size_t>(bucket)].fetch_add(1, std::memory_order_relaxed);
+  const int64_t ns = absl::ToInt64Nanoseconds(duration);
+  for (int64_t max = max_ns_; ns > max && !max_ns_.compare_exchange_weak(max, ns);) {
+  }
 }
 
 double DurationHistogram::PercentileMs(double fraction) const {
@@ -76,14 +79,17 @@ absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& ident
       {"calls_that_waited", counters.library_calls.num_waited()},
       {"calls_that_slept_in_faults", counters.library_calls.num_slept_in_faults()},
       {"dropped_tokens", counters.dropped_tokens.load()},
+      {"dropped_copies", counters.dropped_copies.load()},
       {"served_rows", counters.served_rows.load()},
       {"rerouted_copies", counters.rerouted_copies.load()},
       {"refused_requests", counters.refused_requests.load()},
       {"resent_requests", counters.resent_requests.load()},
       {"aborted_steps", counters.aborted_steps.load()},
+      {"is_member", counters.is_member.load()},
       {"waiting_for", counters.waiting_for.load()},
       {"step_ms_p50", counters.step_time.PercentileMs(0.5)},
       {"step_ms_p99", counters.step_time.PercentileMs(0.99)},
+      {"step_ms_max", counters.step_time.MaxMs()},
   };
   const std::string path = PathOf(run_dir, identity.rank), fresh = path + ".new";
   std::ofstream file(fresh, std::ios::trunc);

@@ -23,10 +23,12 @@ class DurationHistogram {
   void Add(absl::Duration duration);
   // In milliseconds, the upper edge of its bucket; 0 while empty.
   double PercentileMs(double fraction) const;
+  double MaxMs() const { return absl::ToDoubleMilliseconds(absl::Nanoseconds(max_ns_.load())); }
 
  private:
   static constexpr int kBuckets = 256;
   std::array<std::atomic<uint64_t>, kBuckets> counts_ = {};
+  std::atomic<int64_t> max_ns_ = 0;
 };
 
 enum class EngineState { kStarting, kOutside, kServing, kStopping, kEnded };
@@ -39,7 +41,8 @@ struct Counters {
   std::atomic<uint64_t> checked_tokens = 0;
   std::atomic<uint64_t> mismatched_tokens = 0;
   std::atomic<uint64_t> stale_slot_uses = 0;
-  std::atomic<uint64_t> dropped_tokens = 0;
+  std::atomic<uint64_t> dropped_tokens = 0;   // of steps that were done: computed without some expert
+  std::atomic<uint64_t> dropped_copies = 0;   // the token and expert pairs that they lack
   std::atomic<uint64_t> served_rows = 0;      // computed for other ranks
   std::atomic<uint64_t> rerouted_copies = 0;  // sent anew because their rank was lost
   std::atomic<uint64_t> refused_requests = 0;
@@ -47,6 +50,7 @@ struct Counters {
   std::atomic<uint64_t> aborted_steps = 0;
   std::atomic<uint64_t> epoch = 0;
   std::atomic<int> waiting_for = -1;  // rank
+  std::atomic<bool> is_member = false;
   DurationHistogram step_time;
   WaitWitness library_calls;
 };
