@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string>
+#include <thread>
 
 #include "absl/strings/match.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "catch2/catch.hpp"
 #include "httplib.h"
@@ -33,11 +35,15 @@ TEST_CASE("a controller serves HTTP beside gRPC, and is ready once it leads", "[
   CHECK(client.Get("/v1/GetGroup?group=chat")->status == 404);
   CHECK(absl::StrContains(client.Get("/metrics")->body, "evenkeel_controller_leading 1\n"));
   // A reader of a stream does not hold up the end.
+  absl::Notification reads;
   std::thread reader([&] {
     httplib::Client other("http://" + (*daemon)->http_address());
-    other.Get("/v1/WatchOperations");
+    other.Get("/v1/WatchOperations", [&](const char*, size_t) {
+      if (!reads.HasBeenNotified()) reads.Notify();
+      return true;
+    });
   });
-  absl::SleepFor(absl::Milliseconds(100));
+  CHECK(reads.WaitForNotificationWithTimeout(absl::Seconds(30)));
   const absl::Time begin = absl::Now();
   (*daemon)->Stop();
   reader.join();
