@@ -68,8 +68,9 @@ class Flex {
   };
 
   // What to change now, by layer: ascending, only layers that change. Looks at problem.current and at everything but
-  // the episodes; moves_max is a limit besides the pace. Experts that dead ranks took along and pins are seen to
-  // first, be it beyond the pace. kInvalidArgument as Validate has it (but for episodes), and where pins leave no room.
+  // the episodes; moves_max is a limit besides the pace. Experts that dead ranks took along, pins and what
+  // Problem::survive asks are seen to first, be it beyond the pace; an expert that is protected stays so, whatever
+  // becomes of its load. kInvalidArgument as Validate has it (but for episodes), and where pins leave no room.
   absl::StatusOr<std::vector<Improvement>> Improve(const Problem& problem);
 
   // Improve without a pace: `moves_max` of each layer, all layers.
@@ -99,6 +100,8 @@ class Flex {
   WeightedLoad Scaled(const Problem& problem, std::span<const double> parts, double weight) const;
   bool IsFreePeriod() const;
   absl::StatusOr<Improvement> ImproveLayer(const Problem& problem, LayerId layer, int moves_max, int num_openings);
+  bool IsOwed(const Problem& problem, LayerId layer, const Placement& placement);
+  Placement WithWhatIsOwed(const Problem& problem, LayerId layer, const Placement& placement);
   void SetPinsAndHomes(const Problem& problem, LayerId layer, const Placement& placement);
 
   const Shape shape_;
@@ -115,6 +118,8 @@ class Flex {
   std::vector<WeightedLoad> episodes_;
   std::vector<uint8_t> pinned_;
   std::vector<int32_t> home_node_;
+  std::vector<int> levels_;
+  std::vector<uint64_t> heat_;  // [num_experts] what is expected, in some unit
 };
 
 }  // namespace evenkeel::algos

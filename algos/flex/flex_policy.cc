@@ -7,10 +7,27 @@
 #include "algos/base/status_macros.h"
 #include "algos/flex/flex.h"
 #include "algos/policies/greedy.h"
+#include "algos/policies/repair/layer_costs.h"
+#include "algos/policies/repair/repair.h"
+#include "algos/policies/repair/secure.h"
 
 namespace evenkeel::algos {
 
 namespace {
+
+// A fresh start protects the hottest experts first.
+void Secure(Problem& problem) {
+  const Load& load = problem.episodes.back();
+  for (LayerId layer : PlannedLayers(problem)) {
+    LayerCosts costs(problem, load.layer(layer));
+    Placement& placement = problem.current[layer.idx()];
+    BlankDeadRanks(problem, placement);
+    costs.Reset(placement);
+    RepairLayer(problem, layer, costs);
+    SecureLayer(problem, layer, {}, costs);
+    placement = costs.placement();
+  }
+}
 
 // problem.current becomes what Flex makes of it.
 absl::Status Improve(Flex& flex, int moves_max, Problem& problem) {
@@ -44,6 +61,8 @@ absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const 
   const bool is_new = problem.current.empty();
   if (is_new) {
     EVENKEEL_ASSIGN_OR_RETURN(from.current, PlanGreedy(problem));
+    EVENKEEL_RETURN_IF_ERROR(ValidateRoomForPins(problem));
+    if (problem.survive.any()) Secure(from);
   }
   const int moves_max = problem.moves_max.value_or(problem.shape.num_slots());
   EVENKEEL_RETURN_IF_ERROR(Improve(flex, moves_max, from));
@@ -51,6 +70,7 @@ absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const 
     // Searches end where no few moves help; another start may end better.
     Problem other = from;
     other.current.assign(from.current.size(), DefaultPlacement(problem.shape));
+    if (problem.survive.any()) Secure(other);
     EVENKEEL_RETURN_IF_ERROR(Improve(flex, moves_max, other));
     for (LayerId layer : PlannedLayers(problem)) {
       Placement& kept = from.current[layer.idx()];

@@ -5,7 +5,7 @@
 // expects next. For one-off plans; who plans again and again keeps a Flex.
 //
 // Obeys by itself: dead ranks, expert groups (which stay on the node that holds most of them), capacities, costs, pins,
-// budgets. Never puts two replicas of an expert on a rank.
+// losses to be survived, budgets (these last). Never puts two replicas of an expert on a rank.
 //
 // Errors:    kInvalidArgument where Validate refuses, where pins leave no room, for unknown options.
 #pragma once

@@ -237,7 +237,17 @@ bool PlacementSearch::MayTake(const LayerSlots& slots, const Task& task, int32_t
 bool PlacementSearch::IsFree(const LayerSlots& slots, const Task& task, SlotIdx slot) const {
   const ExpertId held = slots.expert(slot);
   if (!held.valid()) return true;
-  return slots.num_replicas(held) >= 2 && (task.pinned.empty() || task.pinned[slot.idx()] == 0);
+  return slots.num_replicas(held) >= 2 && (task.pinned.empty() || task.pinned[slot.idx()] == 0) &&
+         StaysProtected(slots, task, held, slots.shape().RankOf(slot).value(), -1);
+}
+
+bool PlacementSearch::StaysProtected(const LayerSlots& slots, const Task& task, ExpertId expert, int32_t left,
+                                     int32_t entered) const {
+  if (task.protection == nullptr || task.levels[expert.idx()] <= 0) return true;
+  std::vector<int32_t> ranks(slots.ranks_of(expert).begin(), slots.ranks_of(expert).end());
+  ranks.erase(std::ranges::find(ranks, left));
+  if (entered >= 0) ranks.push_back(entered);
+  return task.protection->LevelOf(ranks) >= task.levels[expert.idx()];
 }
 
 // What it costs that the rank's part of the expert goes back to the other replicas.
@@ -330,6 +340,7 @@ void PlacementSearch::FindExchanges(const LayerSlots& slots, const Task& task, s
           if (!back.valid() || !MayTake(slots, task, from, back)) continue;
           if (!task.pinned.empty() && task.pinned[other.idx()] != 0) continue;
           if (slots.num_replicas(away) > 1 && slots.num_replicas(back) > 1) continue;
+          if (!StaysProtected(slots, task, away, from, to) || !StaysProtected(slots, task, back, to, from)) continue;
           const double gain = ExchangeGain(task, from, to, away, back, slots);
           if (gain > 0) candidates_.push_back({.slot = slot, .expert = back, .other_slot = other, .estimate = gain});
         }
@@ -350,20 +361,21 @@ void PlacementSearch::KeepBest(size_t num_kept) {
   candidates_.resize(num_kept);
 }
 
-// Replicas beyond one for each node that holds some: 0 where each is on a node of its own.
+// Replicas beyond one for each host that holds some: 0 where each is on a host of its own.
 int PlacementSearch::Crowding(const LayerSlots& slots, ExpertId expert) const {
-  int num_nodes = 0;
-  int32_t last = -1;
-  for (int32_t rank : slots.ranks_of(expert)) {
-    const int32_t node = ground_.node_of_rank[At(rank)];
-    if (node != last) ++num_nodes;
-    last = node;
+  const auto ranks = slots.ranks_of(expert);
+  int num_hosts = 0;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const auto shares_host = [&](int32_t rank) {
+      return ground_.host_of_rank[At(rank)] == ground_.host_of_rank[At(ranks[i])];
+    };
+    if (std::ranges::none_of(ranks.first(i), shares_host)) ++num_hosts;
   }
-  return std::min(slots.num_replicas(expert), ground_.num_nodes) - num_nodes;
+  return std::min(slots.num_replicas(expert), ground_.num_hosts) - num_hosts;
 }
 
 int PlacementSearch::CrowdingChange(const LayerSlots& slots, const Change& change) const {
-  if (ground_.num_nodes < 2) return 0;
+  if (ground_.num_hosts < 2) return 0;
   LayerSlots after = slots;
   Apply(change, after);
   int sum = 0;

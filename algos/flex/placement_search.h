@@ -12,7 +12,8 @@
 // for each of its moves. Where none does, pairs of replacements may be tried (num_openings).
 //
 // Keeps:     every expert's last replica; pins; no expert twice on a rank; nothing on ranks that take no part; experts
-//            within their homes. Between nearly equal candidates, replicas of an expert go to different nodes.
+//            within their homes; the level at which each expert survives losses (protection.h). Between nearly equal
+//            candidates, replicas of an expert go to different hosts.
 // Order:     candidates by estimate, then rank, slot, expert: same input, same steps.
 #pragma once
 
@@ -23,6 +24,7 @@
 #include "algos/base/ids.h"
 #include "algos/flex/layer_slots.h"
 #include "algos/flex/level_solver.h"
+#include "algos/policies/repair/protection.h"
 
 namespace evenkeel::algos {
 
@@ -39,7 +41,8 @@ struct WeightedLoad {
 struct SearchGround {
   std::vector<int32_t> speeds = {};        // [num_ranks], 0: takes no part
   std::vector<int32_t> node_of_rank = {};  // [num_ranks]
-  int num_nodes = 1;
+  std::vector<int32_t> host_of_rank = {};  // [num_ranks]
+  int num_hosts = 1;                       // with ranks that take part
 };
 
 struct SearchLimits {
@@ -60,6 +63,8 @@ class PlacementSearch {
     std::span<const WeightedLoad> episodes;
     std::span<const uint8_t> pinned = {};     // [num_slots] 1: keeps what it holds; empty: none
     std::span<const int32_t> home_node = {};  // [num_experts] the node that may hold it, -1: any; empty: any
+    const Protection* protection = nullptr;  // with `levels` [num_experts] below which no expert is to fall; null: none
+    std::span<const int> levels = {};
   };
 
   double Measure(const Shape& shape, const Placement& placement, const Task& task);
@@ -86,6 +91,8 @@ class PlacementSearch {
   double LossOf(const Task& task, ExpertId expert, int32_t rank, const LayerSlots& slots) const;
   bool MayTake(const LayerSlots& slots, const Task& task, int32_t rank, ExpertId expert) const;
   bool IsFree(const LayerSlots& slots, const Task& task, SlotIdx slot) const;
+  // Whether the expert keeps its level without the replica on `left`, and with one on `entered` (-1: none).
+  bool StaysProtected(const LayerSlots& slots, const Task& task, ExpertId expert, int32_t left, int32_t entered) const;
   int Crowding(const LayerSlots& slots, ExpertId expert) const;
   int CrowdingChange(const LayerSlots& slots, const Change& change) const;
   void KeepBest(size_t num_kept);

@@ -128,7 +128,7 @@ class LayerConstrainer {
     if (!HasUnevenCapacities(problem_)) {
       costs.Reset(Relabelled(costs.placement(), problem_.current[layer.idx()]));
       RepairLayer(problem_, layer, costs);
-      SecureLayer(problem_, layer, {}, costs);
+      SecureLayer(problem_, layer, {.may_take_from_colder = !abilities_.survive}, costs);
       if (!IsOverBudget(layer, costs.placement())) return costs.placement();
     }
     const Placement target = costs.placement();

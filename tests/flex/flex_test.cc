@@ -13,6 +13,7 @@
 #include "algos/layer_map.h"
 #include "algos/moves.h"
 #include "algos/policies/constraints.h"
+#include "algos/policies/repair/protection.h"
 #include "algos/replay/multinomial.h"
 #include "algos/replay/replay.h"
 #include "tests/algos/planning_reference.h"
@@ -140,6 +141,56 @@ TEST_CASE("plans obey budget, dead ranks, pins and capacities, and double nothin
       CHECK(std::find(first, first + 6, pin.expert) != first + 6);
     }
   }
+}
+
+// The least level of any expert after any window.
+int FollowProtected(Problem& problem, const Protection& protection) {
+  problem.current.assign(2, DefaultPlacement(problem.shape));
+  Flex flex(problem.shape, 2, {.settle_windows = 5});
+  int least = protection.num_levels();
+  for (const Load& window : Drifting(40, 2, 24, 3)) {
+    flex.Observe(window);
+    problem.episodes = {window};
+    const auto improvements = flex.Improve(problem);
+    REQUIRE(improvements.ok());
+    for (const Flex::Improvement& improvement : *improvements) {
+      problem.current[improvement.layer.idx()] = improvement.placement;
+    }
+    for (const Placement& placement : problem.current) {
+      least = std::min(least, std::ranges::min(protection.LevelsOf(placement)));
+    }
+  }
+  return least;
+}
+
+TEST_CASE("one window after the next no expert loses protection that is asked for", "[flex]") {
+  Problem problem{.shape = {.num_experts = 24, .num_ranks = 6, .slots_per_rank = 9}, .num_layers = 2, .num_nodes = 3};
+  problem.survive = {.ranks = 0, .hosts = 1};
+  const Protection protection(problem);
+  CHECK(FollowProtected(problem, protection) == 1);
+  problem.survive = {};
+  CHECK(FollowProtected(problem, protection) == 0);  // the same load, not asked
+}
+
+TEST_CASE("what a lost host takes of protection is restored at once, beyond the pace", "[flex]") {
+  Problem problem{.shape = {.num_experts = 24, .num_ranks = 6, .slots_per_rank = 9}, .num_layers = 2, .num_nodes = 3};
+  problem.survive = {.ranks = 0, .hosts = 1};
+  const Protection protection(problem);
+  FollowProtected(problem, protection);
+  Flex flex(problem.shape, 2, {.moves_per_window = 0, .settle_windows = 0});
+  flex.Observe(problem.episodes.front());
+  problem.dead_ranks = {false, false, false, false, true, true};
+  const auto restored = flex.Improve(problem);
+  REQUIRE(restored.ok());
+  REQUIRE(restored->size() == 2);
+  for (const Flex::Improvement& improvement : *restored) {
+    REQUIRE(Validate(improvement.placement, problem.shape).ok());
+    // The two hosts that are left have 36 slots for 24 experts.
+    CHECK(std::ranges::count(Protection(problem).LevelsOf(improvement.placement), 1) == 12);
+    problem.current[improvement.layer.idx()] = improvement.placement;
+  }
+  flex.Observe(problem.episodes.front());
+  CHECK(flex.Improve(problem)->empty());
 }
 
 TEST_CASE("a rank of twice the capacity gets twice the load", "[flex]") {

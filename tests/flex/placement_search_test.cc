@@ -12,11 +12,12 @@ namespace evenkeel::algos {
 namespace {
 
 SearchGround GroundOf(const Shape& shape, int num_nodes = 1) {
-  SearchGround ground{.num_nodes = num_nodes};
+  SearchGround ground{.num_hosts = num_nodes};
   for (int rank = 0; rank < shape.num_ranks; ++rank) {
     ground.speeds.push_back(1);
     ground.node_of_rank.push_back(rank / (shape.num_ranks / num_nodes));
   }
+  ground.host_of_rank = ground.node_of_rank;
   return ground;
 }
 
