@@ -43,7 +43,10 @@ TEST_CASE("welcome and refused return unchanged from the wire", "[convert_contro
                                      .concurrent_moves_max = 9,
                                      .attempts_per_source = 2,
                                      .transport = "ucx",
-                                     .scrub_interval = absl::ZeroDuration()}};
+                                     .scrub_interval = absl::ZeroDuration(),
+                                     .pool_bytes = uint64_t{3} << 30,
+                                     .snapshot_directory = "/srv/experts",
+                                     .store_bytes_per_second = 12345}};
   CHECK(Returned(welcome).term == 4);
   CHECK(Returned(welcome).settings == welcome.settings);
   const absl::Status status = absl::FailedPreconditionError("another model");
