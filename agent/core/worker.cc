@@ -140,7 +140,7 @@ void Worker::Obey(absl::Time now, const Welcome& message, Effects& effects) {
   next_report_ = now + settings_.report_interval;
   const absl::Duration scrub = settings_.scrub_interval;
   next_scrub_ = scrub > absl::ZeroDuration() ? now + scrub : absl::InfiniteFuture();
-  if (engine_seen_ && !engine_.alive) effects.push_back(SendToController{engine_});
+  if (engine_seen_ && (!engine_.alive || engine_.leaving)) effects.push_back(SendToController{engine_});
   ReportPeersEnded(effects);
   if (!std::exchange(endpoints_told_, true)) effects.push_back(SendToController{EndpointsChanged{endpoints_}});
   ReportQuiesced(effects);
@@ -278,12 +278,13 @@ void Worker::On(absl::Time now, const EngineObserved& event, Effects& effects) {
   quiesced_epoch_ = std::max(quiesced_epoch_, event.quiesced_epoch);
   quiesced_view_ = std::max(quiesced_view_, event.quiesced_view);
   digests_.erase(digests_.begin(), digests_.lower_bound(std::min(quiesced_epoch_, newest_->epoch)));
-  const bool ended = !event.status.alive && (!engine_seen_ || engine_.alive);
+  const bool ends = (!event.status.alive && (!engine_seen_ || engine_.alive)) ||
+                    (event.status.leaving && (!engine_seen_ || !engine_.leaving));
   engine_ = event.status;
   steps_ = {.num = event.num_steps_timed, .total = event.steps_time, .at = now};
   if (!engine_seen_) steps_reported_ = steps_;
   engine_seen_ = true;
-  if (ended && welcomed_) effects.push_back(SendToController{engine_});
+  if (ends && welcomed_) effects.push_back(SendToController{engine_});
   ReportQuiesced(effects);
 }
 

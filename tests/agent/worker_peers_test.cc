@@ -40,6 +40,18 @@ TEST_CASE("the end of one whom the view lacks is told when a view has it", "[wor
   CHECK(agent.Hear(ViewUpdate{ViewOf(2, {Peer(2), {RankId(1), kIncarnation}})}) == "store view 2\npeer ended 0");
 }
 
+TEST_CASE("an engine that is about to end has its word passed on at once, and to a controller that comes later",
+          "[worker]") {
+  Agent agent;
+  agent.Attach(1);
+  EngineObserved observed;
+  CHECK(agent.Give(observed) == "");
+  observed.status.leaving = true;
+  CHECK_THAT(agent.Give(observed), Catch::StartsWith("engine alive"));
+  CHECK(agent.Give(observed) == "");
+  CHECK_THAT(agent.Attach(1), Catch::StartsWith("engine alive"));
+}
+
 TEST_CASE("an ended engine of its own rank is not told as a peer's", "[worker]") {
   Agent agent;
   agent.Attach(1);

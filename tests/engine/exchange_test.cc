@@ -173,6 +173,58 @@ TEST_CASE("a request outlives its connection, but means one incarnation only", "
   CHECK(num_served == 1);
 }
 
+TEST_CASE("whoever is meant by name is asked on a connection of its own, and nobody in its place", "[exchange]") {
+  const TempDir temp;
+  const RunDirectory directory = RunDirectory::Open(temp.path).value();
+  ExchangeClient client(directory, GreetingOf(0, 2));
+  int num_served = 0;
+  auto server = Doubler(directory, GreetingOf(1, 2), &num_served);
+  const std::vector<SlotGroup> groups = {{0, 0, 1}};
+  const std::vector<float> x = RowsFor(1, 5);
+  const auto ask = [&](uint64_t incarnation) {
+    client.Ask(1, {.incarnation = incarnation, .ticket = 7, .layer = 0, .groups = groups, .x = x}, absl::Now());
+    PollUntil(client, {server.get()}, [&] { return client.state(1) != State::kWaiting; });
+    const State state = client.state(1);
+    client.Finish(1);
+    return state;
+  };
+  CHECK(ask(101) == State::kAnswered);
+  CHECK(ask(999) == State::kRefused);  // the one of before is still there
+  Greeting successor = GreetingOf(1, 2);
+  successor.incarnation = 999;
+  server = nullptr;
+  server = Doubler(directory, successor, &num_served);
+  CHECK(ask(999) == State::kAnswered);
+  CHECK(ask(101) == State::kRefused);
+  CHECK(num_served == 2);
+}
+
+TEST_CASE("ranks beyond the first are asked when it comes to that, and not awaited", "[exchange]") {
+  const TempDir temp;
+  const RunDirectory directory = RunDirectory::Open(temp.path).value();
+  const auto growing = [](int rank) {
+    Greeting greeting = GreetingOf(rank, 4);
+    greeting.world = 2;
+    return greeting;
+  };
+  ExchangeClient client(directory, growing(0));
+  const auto first = Doubler(directory, growing(1));
+  GreetAll(client, {first.get()});
+  const auto later = Doubler(directory, growing(3));
+  const std::vector<SlotGroup> groups = {{0, 0, 1}};
+  const std::vector<float> x = RowsFor(1, 5);
+  client.Ask(3, {.incarnation = 103, .ticket = 7, .layer = 0, .groups = groups, .x = x}, absl::Now());
+  PollUntil(client, {later.get()}, [&] { return client.state(3) != State::kWaiting; });
+  CHECK(client.state(3) == State::kAnswered);
+  Greeting other_world = growing(1);
+  other_world.world = 3;
+  CHECK_THAT(std::string(CheckPeer(growing(0), other_world).message()), Catch::Contains("a world of 3, rank 0 has 2"));
+  Greeting other_room = growing(1);
+  other_room.num_ranks = 5;
+  CHECK_THAT(std::string(CheckPeer(growing(0), other_room).message()),
+             Catch::Contains("room for ranks 5, rank 0 has 4"));
+}
+
 TEST_CASE("a server sees that a request was given up, and what it refuses comes back in words", "[exchange]") {
   const TempDir temp;
   const RunDirectory directory = RunDirectory::Open(temp.path).value();
