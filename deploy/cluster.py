@@ -90,7 +90,8 @@ class Cluster:
     def __init__(self, options: Options):
         self.options = options
         self.run_dir = pathlib.Path(tempfile.mkdtemp(prefix="evenkeel-"))
-        self.region_dir = pathlib.Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else self.run_dir) / self.run_dir.name
+        shared = pathlib.Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else self.run_dir)
+        self.region_dir = shared / self.run_dir.name
         self.region_dir.mkdir(mode=0o700)
         self.processes: dict[str, subprocess.Popen] = {}
         self.address = ""
@@ -142,7 +143,8 @@ class Cluster:
 
     def start_agent(self, rank: int, *extra):
         o = self.options
-        self.spawn(f"agent-{rank}", [o.binaries.agent, f"--controller={self.agents_call or self.address}", f"--group={o.group}",
+        controller = self.agents_call or self.address
+        self.spawn(f"agent-{rank}", [o.binaries.agent, f"--controller={controller}", f"--group={o.group}",
                                      f"--rank={rank}", f"--region={self.region_dir}", *o.agent_flags, *extra])
 
     def start(self):
