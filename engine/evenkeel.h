@@ -180,6 +180,34 @@ EVENKEEL_API int evenkeel_logical_to_physical(const evenkeel_region* region, int
 /* [num_experts]: local slot of each expert on `rank`, -1 where it has none (vLLM's expert_map). */
 EVENKEEL_API int evenkeel_expert_map(const evenkeel_region* region, int32_t lane, int32_t layer, int32_t rank,
                                      int32_t* local_slots);
+/* Tables of one rank where place matters. Ranks that give the same answers here get tables that fit each other. */
+typedef enum evenkeel_prefer {
+  EVENKEEL_PREFER_NONE = 0,
+  EVENKEEL_PREFER_NEAR = 1,  /* replicas of the rank, then of its host */
+  EVENKEEL_PREFER_REMOTE = 2 /* by shares: of other hosts; in static tables: of other ranks */
+} evenkeel_prefer;
+
+typedef struct evenkeel_dispatch {
+  evenkeel_prefer prefer;
+  int32_t rank;            /* whose tokens; -1: of this rank */
+  const int32_t* hosts;    /* [num_ranks] equal for ranks of a host; NULL: nodes are hosts */
+  const uint32_t* avoid;   /* [num_ranks] nonzero: replicas there are used only where there are no others; NULL: none.
+                            * The words of evenkeel_lost_ranks will do. */
+  const uint64_t* traffic; /* [num_ranks] tokens that ranks send, in any unit; NULL: members alike, others none */
+  uint64_t seed;           /* of static tables, where it breaks ties; usual is 42 */
+} evenkeel_dispatch;
+
+/* Of the memory that the next two calls need for their time, aligned to 8 bytes; the same for all layers. */
+EVENKEEL_API uint64_t evenkeel_dispatch_work_bytes(const evenkeel_region* region);
+/* As evenkeel_logical_to_physical, for one rank: it prefers what it is told to as far as shares allow. All ranks
+ * together, by their traffic, still give every replica its share (what avoided ones had goes to the others). */
+EVENKEEL_API int evenkeel_rank_logical_to_physical(const evenkeel_region* region, int32_t lane, int32_t layer,
+                                                   const evenkeel_dispatch* dispatch, int32_t width, void* work,
+                                                   int32_t* slots, int32_t* counts);
+/* [num_experts] one slot of each expert for the tokens of one rank, -1 only without a live replica. Shares play no
+ * part: of the replicas preferred each rank, in order, takes one that fewest ranks before it took. */
+EVENKEEL_API int evenkeel_static_dispatch(const evenkeel_region* region, int32_t lane, int32_t layer,
+                                          const evenkeel_dispatch* dispatch, void* work, int32_t* slots);
 /* The expert and generation that a local slot of this rank holds now, and whether it is verified. */
 EVENKEEL_API int evenkeel_slot_content(const evenkeel_region* region, int32_t layer, int32_t local_slot,
                                        int32_t* expert, uint64_t* generation, int32_t* verified);

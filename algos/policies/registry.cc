@@ -58,7 +58,7 @@ std::span<const NamedPolicy> AllPolicies() {
       {"flashlb", "vllm-ascend's FlashLB: replicas and places found together, over the heat of many episodes",
        Within<FlashlbPolicy>, kFlashlbOptions, "3", FlashlbPlansLayersApart},
       {"flex", "few moves after which shares can even out what is expected and all episodes",
-       Within<FlexPolicy, Abilities{.dead_ranks = true, .capacities = true}>, kFlexOptions},
+       Within<FlexPolicy, Abilities{.dead_ranks = true, .capacities = true, .survive = true}>, kFlexOptions},
       {"greedy",
        "the same idea, no expert twice on a rank, close to the current placement",
        Within<GreedyPolicy, Abilities{.dead_ranks = true, .groups = true}>,

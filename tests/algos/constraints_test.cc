@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -13,7 +14,10 @@
 #include "algos/policies/deepseek.h"
 #include "algos/policies/registry.h"
 #include "algos/policies/repair/part_problem.h"
+#include "algos/policies/repair/protection.h"
 #include "algos/policies/repair/repair.h"
+#include "algos/policies/repair/secure.h"
+#include "algos/survivability.h"
 #include "tests/algos/planning_reference.h"
 
 namespace evenkeel::algos {
@@ -47,6 +51,9 @@ Problem ConstrainedProblem(Rng& rng) {
     for (uint64_t i = 0; i < num_ranks; ++i) problem.capacities.push_back(rng.Chance(0.3) ? 2.0 : 1.0);
   }
   if (rng.Chance(0.3)) problem.layers = {LayerId(0), LayerId(2)};
+  if (rng.Chance(0.4)) {
+    problem.survive = {.ranks = static_cast<int>(rng.Below(3)), .hosts = static_cast<int>(rng.Below(2))};
+  }
   return problem;
 }
 
@@ -66,15 +73,17 @@ bool Holds(const Problem& problem, const Placement& placement, RankId rank, Expe
   return false;
 }
 
-// What is needed in any case: from the living part of the current placement to one that holds everything.
-int MovesNeeded(const Problem& problem, LayerId layer) {
+// What is needed in any case: from the living part of the current placement to one that holds everything, and from
+// there to one that is as protected as can be without any expert losing protection.
+Placement NeededPlacement(const Problem& problem, LayerId layer) {
   const Load total = TotalLoad(problem);
   LayerCosts costs(problem, total.layer(layer));
   Placement start = problem.current[layer.idx()];
   BlankDeadRanks(problem, start);
   costs.Reset(start);
   RepairLayer(problem, layer, costs);
-  return CountMoves(problem.shape, problem.current[layer.idx()], costs.placement());
+  SecureLayer(problem, layer, {.may_take_from_colder = false}, costs);
+  return costs.placement();
 }
 
 void CheckObeyed(const Problem& problem, const std::vector<LayerPlan>& plans) {
@@ -92,7 +101,11 @@ void CheckObeyed(const Problem& problem, const std::vector<LayerPlan>& plans) {
     }
     if (problem.moves_max.has_value()) {
       const int moves = CountMoves(problem.shape, problem.current[layer.idx()], plan.placement);
-      CHECK(moves <= std::max(*problem.moves_max, MovesNeeded(problem, layer)));
+      const Placement needed = NeededPlacement(problem, layer);
+      // With survival asked for, policies may differ in whom they protect first, and by that in moves.
+      if (!problem.survive.any()) {
+        CHECK(moves <= std::max(*problem.moves_max, CountMoves(problem.shape, problem.current[layer.idx()], needed)));
+      }
     }
     const size_t num_replicas = Invert(plan.placement, problem.shape.num_experts).slots.size();
     CHECK((plan.shares.empty() || plan.shares.size() == num_replicas));
@@ -144,6 +157,83 @@ TEST_CASE("every policy obeys dead ranks, pins and budgets, keeps every expert, 
       REQUIRE(plans.ok());
       CheckObeyed(problem, *plans);
       CHECK(*policy.plan(problem, config) == *plans);
+    }
+  }
+}
+
+TEST_CASE("every policy survives what there are just slots enough for", "[constraints]") {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 4, 2, 4, 16);
+    if (rng.Chance(0.5)) problem.current.clear();
+    if (rng.Chance(0.5)) problem.pins = {{LayerId(1), ExpertId(5), RankId(3)}};
+    if (rng.Chance(0.5)) {
+      problem.survive.hosts = 1;
+    } else {
+      problem.survive.ranks = 1;
+    }
+    for (const NamedPolicy& policy : AllPolicies()) {
+      if (problem.current.empty() && policy.name == "swift") continue;
+      CAPTURE(std::string(policy.name));
+      const auto plans = policy.plan(problem, ConfigFor(problem, seed));
+      REQUIRE(plans.ok());
+      for (const LayerPlan& plan : *plans) {
+        const Survivability found = SurvivabilityOf(plan.placement, problem.shape, HostOfRank(problem));
+        CHECK((problem.survive.hosts == 1 ? found.hosts : found.ranks).serving >= 1);
+      }
+    }
+  }
+}
+
+TEST_CASE("survival goes before the budget, and the budget before everything else", "[constraints]") {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 1, 8, 4, 16);
+    problem.moves_max = 0;
+    problem.survive.ranks = 1;
+    for (const char* policy : {"greedy", "deepseek", "flex"}) {
+      CAPTURE(policy);
+      const auto plans = PlanBy(policy, problem);
+      REQUIRE(plans.ok());
+      for (LayerId layer : PlannedLayers(problem)) {
+        const Placement& placement = (*plans)[layer.idx()].placement;
+        CHECK(SurvivabilityOf(placement, problem.shape, HostOfRank(problem)).ranks.serving >= 1);
+        // Whoever is protected keeps it: of 16 experts each that lacks a second rank costs one move, two where replicas
+        // must make room for each other.
+        int lacking = 0;
+        for (int level : Protection(problem).LevelsOf(problem.current[layer.idx()])) lacking += level < 1 ? 1 : 0;
+        const int moves = CountMoves(problem.shape, problem.current[layer.idx()], placement);
+        CHECK(moves >= lacking);
+        CHECK(moves <= 2 * lacking);
+      }
+      problem.current = PlacementsOf(*plans);
+      CHECK(PlacementsOf(*PlanBy(policy, problem)) == problem.current);
+    }
+  }
+}
+
+TEST_CASE("within a budget no expert loses protection", "[constraints]") {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 2, 4, 3, 16);  // 8 slots beyond one for each expert
+    problem.moves_max = static_cast<int>(rng.Below(8));
+    problem.survive = {.ranks = 1, .hosts = static_cast<int>(rng.Below(2))};
+    const Protection protection(problem);
+    for (const char* policy : {"greedy", "deepseek", "flex"}) {
+      CAPTURE(policy);
+      const auto plans = PlanBy(policy, problem);
+      REQUIRE(plans.ok());
+      for (LayerId layer : PlannedLayers(problem)) {
+        const int moves = CountMoves(problem.shape, problem.current[layer.idx()], (*plans)[layer.idx()].placement);
+        if (moves > *problem.moves_max || policy == std::string("flex")) {
+          const auto before = protection.LevelsOf(problem.current[layer.idx()]);
+          const auto after = protection.LevelsOf((*plans)[layer.idx()].placement);
+          CHECK(std::ranges::equal(after, before, std::greater_equal<>()));
+        }
+      }
     }
   }
 }

@@ -30,7 +30,7 @@ LAYERS = {
     "agent/core/": ("algos/",),
     "controller/core/": ("algos/",),
     "engine/region/": ("algos/", "kernels/"),
-    "engine/": ("engine/", "kernels/"),
+    "engine/": ("engine/", "kernels/", "algos/dispatch/"),
     "engine/reference/": ("algos/base/", "engine/evenkeel.h"),
     "kernels/": ("kernels/",),
     "proto/": ("algos/", "proto/", "controller/core/"),
