@@ -54,9 +54,9 @@ run_tests() {
 
 run_tests opt --config=opt -- "${targets[@]}"
 if [ "$all" = 1 ]; then
-  pure=(//tests/algos:suite //tests/agent:suite //tests/controller:suite //tests/engine:suite //tests/proto:suite //tests/runtime:suite //tests/sim:suite)
+  pure=(//tests/algos/... //tests/agent/... //tests/controller/... //tests/engine/... //tests/proto/... //tests/runtime/... //tests/sim/...)
   run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"
-  run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime:suite //tests/engine:suite //tests/controller:suite //tests/agent:suite
+  run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime/... //tests/engine/... //tests/controller/... //tests/agent/...
   echo "== tsa"
   if "$bazel" build --config=tsa //runtime/... //controller/... //agent/...; then echo "tsa: 1 passed, 0 failed" >>"$results"
   else echo "tsa: 0 passed, 1 failed" >>"$results"; fi
