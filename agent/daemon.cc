@@ -72,16 +72,20 @@ void LogMessage(int rank, const AgentMessage& message) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options, std::unique_ptr<engine::AgentRegion> region,
-                                                      std::vector<std::unique_ptr<Transport>> transports) {
+                                                      std::vector<std::unique_ptr<Transport>> transports,
+                                                      StoreKeeper::Options stores) {
   EVENKEEL_ASSIGN_OR_RETURN(RegionState state, TakeOver(*region));
-  for (const auto& transport : transports) state.endpoints.push_back(transport->endpoint());
+  for (const auto& transport : transports) {
+    // What stores there are is told when it is known.
+    if (Endpoint endpoint = transport->endpoint(); !endpoint.is_store()) state.endpoints.push_back(std::move(endpoint));
+  }
   const bool leftovers = std::any_of(state.slots.begin(), state.slots.end(),
                                      [](const SlotRecord& record) { return record.state == SlotState::kWriting; });
   const absl::Time begin = MonotonicNow() + (leftovers ? kTakeoverWait : absl::ZeroDuration());
   spdlog::info("rank {} takes over {} incarnation {:x} epoch {} term {} leftovers {}", state.member.rank.value(),
                region->path(), state.member.incarnation, state.maps->epoch.ToString(), state.term_obeyed, leftovers);
-  std::unique_ptr<Daemon> daemon(
-      new Daemon(std::move(options), std::move(region), std::move(state), begin, std::move(transports)));
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(options), std::move(region), std::move(state), begin,
+                                            std::move(transports), std::move(stores)));
   Daemon* self = daemon.get();
   EVENKEEL_RETURN_IF_ERROR(self->strand_.PostEssential([self] {
     self->strand_.AssertHeld();
@@ -100,7 +104,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options, std::uniq
 }
 
 Daemon::Daemon(Options options, std::unique_ptr<engine::AgentRegion> region, RegionState state, absl::Time begin,
-               std::vector<std::unique_ptr<Transport>> transports)
+               std::vector<std::unique_ptr<Transport>> transports, StoreKeeper::Options stores)
     : options_(std::move(options)),
       region_(std::move(region)),
       begin_(begin),
@@ -130,10 +134,15 @@ Daemon::Daemon(Options options, std::unique_ptr<engine::AgentRegion> region, Reg
                      strand_.AssertHeld();
                      StreamEnded(stream, why);
                    }}),
-      transfers_(strand_, *region_, std::move(transports), [this](Event event) {
-        strand_.AssertHeld();
-        Feed(std::move(event));
-      }) {}
+      own_endpoints_(state.endpoints),
+      transfers_(strand_, *region_, std::move(transports),
+                 [this](Event event) {
+                   strand_.AssertHeld();
+                   Feed(std::move(event));
+                 }),
+      stores_(std::move(stores), *region_, [this](std::vector<Endpoint> offered) { OfferStores(std::move(offered)); }) {
+  stores_.SetMaps(state.maps);
+}
 
 Daemon::~Daemon() { Stop(); }
 
@@ -148,6 +157,7 @@ void Daemon::Stop() {
                      })
                      .ok());
   shut.WaitForNotification();
+  stores_.Stop();
   transfers_.Stop();
   strand_.Stop();
 }
@@ -228,6 +238,7 @@ void Daemon::Receive(uint64_t stream, ControllerMessage message) {
       const uint64_t allowed = settings.bytes_per_second_max;
       settings.bytes_per_second_max = allowed == 0 ? bound : std::min(allowed, bound);
     }
+    stores_.Configure(settings);
     spdlog::info("rank {} controller {} term {}", rank_, options_.controller, welcome->term);
     stream_trouble_.clear();
   }
@@ -241,6 +252,16 @@ void Daemon::StreamEnded(uint64_t stream, const absl::Status& why) {
     stream_trouble_ = std::move(trouble);
   }
   Feed(StreamClosed{stream});
+}
+
+void Daemon::OfferStores(std::vector<Endpoint> stores) {
+  stores.insert(stores.begin(), own_endpoints_.begin(), own_endpoints_.end());
+  const absl::Status posted = strand_.PostEssential([this, stores = std::move(stores)] {
+    strand_.AssertHeld();
+    spdlog::info("rank {} offers {} endpoints, stores among them", rank_, stores.size());
+    Feed(OffersChanged{stores});
+  });
+  static_cast<void>(posted);  // refused only while the agent ends
 }
 
 // ---- Effects
@@ -259,6 +280,7 @@ void Daemon::Carry(const StoreTerm& effect) {
 
 void Daemon::Carry(const WriteMaps& effect) {
   const Maps& maps = *effect.maps;
+  stores_.SetMaps(effect.maps);
   const absl::StatusOr<engine::MapsWrite> write =
       region_->TryWriteMaps(maps.epoch, maps.view_number, maps.digest, maps.layers);
   if (!write.ok()) {

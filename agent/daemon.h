@@ -3,7 +3,7 @@
 // Daemon: one agent in one incarnation of its engine: the core, its region, its transports and its stream.
 //
 // Threads:   Start, WaitOver, outcome, Stop: the owner's. All else on the strand.
-// Owns:      region, transports, stream, strand. The region's agent lock is held until the end.
+// Owns:      region, transports, stores, stream, strand. The region's agent lock is held until the end.
 // Takeover:  where an earlier agent left slots in `writing`, nothing is done for kTakeoverWait, so that its last
 //            writes have landed (protocol, rule 19).
 // Stuck:     a copy that has not ended kCopyStuck after its deadline ends the process with status 3: a successor takes
@@ -28,6 +28,8 @@
 #include "agent/core/worker.h"
 #include "agent/peer_watch.h"
 #include "agent/region_watch.h"
+#include "agent/stores/host_pool.h"
+#include "agent/stores/store_keeper.h"
 #include "agent/transfers.h"
 #include "agent/transport.h"
 #include "engine/region/agent_region.h"
@@ -51,7 +53,8 @@ class Daemon {
 
   // kDataLoss where the region's maps do not match their digest.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Options options, std::unique_ptr<engine::AgentRegion> region,
-                                                       std::vector<std::unique_ptr<Transport>> transports);
+                                                       std::vector<std::unique_ptr<Transport>> transports,
+                                                       StoreKeeper::Options stores = {});
   ~Daemon();
 
   // Whether it is over: the engine has ended, or the region is not as it should be.
@@ -61,10 +64,12 @@ class Daemon {
 
   // Ends copies and stream, joins all threads. Repeating it does nothing.
   void Stop();
+  // The hold on the host's pool, for the next engine's agent; may be null. Requires: stopped.
+  std::unique_ptr<HostPool> TakePool() { return stores_.TakePool(); }
 
  private:
   Daemon(Options options, std::unique_ptr<engine::AgentRegion> region, RegionState state, absl::Time begin,
-         std::vector<std::unique_ptr<Transport>> transports);
+         std::vector<std::unique_ptr<Transport>> transports, StoreKeeper::Options stores);
 
   absl::Time NextWakeup() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void WakeUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
@@ -75,6 +80,9 @@ class Daemon {
   void Receive(uint64_t stream, ControllerMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void StreamEnded(uint64_t stream, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void End(absl::Status outcome) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // On a thread of the stores.
+  void OfferStores(std::vector<Endpoint> stores);
 
   void Carry(const SendToController& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void Carry(const CloseStream& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
@@ -107,8 +115,10 @@ class Daemon {
   bool feeding_ ABSL_GUARDED_BY(strand_) = false;
   std::string stream_trouble_ ABSL_GUARDED_BY(strand_);  // the last one logged
   absl::Time engine_ended_at_ ABSL_GUARDED_BY(strand_) = absl::InfiniteFuture();
+  const std::vector<Endpoint> own_endpoints_;  // of this rank, without stores
   bool stopped_ = false;
-  Transfers transfers_;  // last: stopped before the rest
+  Transfers transfers_;  // last, with the stores: stopped before the rest
+  StoreKeeper stores_;
 };
 
 }  // namespace evenkeel::agent

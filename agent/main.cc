@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <signal.h>
 
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -22,6 +23,7 @@ ABSL_FLAG(std::string, region, "/dev/shm", "the engine's region, or the director
 ABSL_FLAG(std::string, credentials, "", "file with the PEM roots of the controller's certificate; empty: no TLS");
 ABSL_FLAG(std::string, transport, "", "force this transport (local, ucx); empty: the best for each pair");
 ABSL_FLAG(uint64_t, bytes_per_second, 0, "bounds the moves into this rank; 0: as the controller says");
+ABSL_FLAG(std::string, host_name, "", "in place of this host's identity, by which ranks know who shares memory");
 ABSL_FLAG(std::string, fault, "", "for tests: what goes wrong with transfers, see agent/faulty_transport.h");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or off");
 
@@ -49,6 +51,9 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
+  // A file that may not grow is an error of the snapshot, not the agent's end.
+  std::signal(SIGXFSZ, SIG_IGN);
+
   evenkeel::agent::AgentOptions options;
   options.controller = absl::GetFlag(FLAGS_controller);
   options.group = absl::GetFlag(FLAGS_group);
@@ -57,6 +62,7 @@ int main(int argc, char** argv) {
   options.credentials = absl::GetFlag(FLAGS_credentials);
   options.transport = absl::GetFlag(FLAGS_transport);
   options.bytes_per_second = absl::GetFlag(FLAGS_bytes_per_second);
+  options.host_name = absl::GetFlag(FLAGS_host_name);
   options.fault = absl::GetFlag(FLAGS_fault);
 
   const std::string name = absl::StrCat("agent rank ", options.rank);

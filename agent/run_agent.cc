@@ -15,6 +15,9 @@
 #include "spdlog/spdlog.h"
 
 #include "agent/daemon.h"
+#include "agent/local_transport.h"
+#include "agent/stores/host_pool.h"
+#include "agent/stores/store_keeper.h"
 #include "agent/transport_set.h"
 #include "algos/base/hash.h"
 #include "algos/base/ids.h"
@@ -52,9 +55,11 @@ bool IsDirectory(const std::string& path) {
   return ::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
 }
 
-// Attends to the region at `path` until its engine ends (OK) or the agent is to end (kCancelled).
+// Attends to the region at `path` until its engine ends (OK) or the agent is to end (kCancelled). The hold on the host's
+// pool of experts outlasts the engine.
 absl::Status Attend(const AgentOptions& options, const std::string& path,
-                    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const StopWithin& stop_within) {
+                    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const StopWithin& stop_within,
+                    std::unique_ptr<HostPool>& pool) {
   EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<engine::AgentRegion> region, engine::AgentRegion::Open(path));
   const Member member = region->member();
   if (region->group().name != options.group || member.rank != RankId(options.rank)) {
@@ -63,20 +68,28 @@ absl::Status Attend(const AgentOptions& options, const std::string& path,
                                                    options.rank));
   }
   EVENKEEL_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Transport>> transports,
-                            MakeTransports(*region, options.transport, options.fault));
+                            MakeTransports(*region, {options.transport, options.fault, options.host_name}));
+  StoreKeeper::Options stores;
+  stores.host = options.host_name.empty() ? HostIdentity() : options.host_name;
+  stores.offers_ucx = options.transport != "local";
+  stores.pool = std::move(pool);
   Daemon::Options daemon_options;
   daemon_options.controller = options.controller;
   daemon_options.credentials = credentials;
   daemon_options.transport = options.transport;
   daemon_options.bytes_per_second_max = options.bytes_per_second;
   daemon_options.seed = MixBits(member.incarnation ^ static_cast<uint64_t>(options.rank));
-  EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<Daemon> daemon,
-                            Daemon::Start(std::move(daemon_options), std::move(region), std::move(transports)));
+  EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<Daemon> daemon, Daemon::Start(std::move(daemon_options), std::move(region),
+                                                                          std::move(transports), std::move(stores)));
   // An engine's end is seen at once: its memory is to be given back (protocol, rule 20).
-  while (!daemon->WaitOver(kLookAgain / 2)) {
-    if (stop_within(absl::ZeroDuration())) return absl::CancelledError("told to end");
+  absl::Status status;
+  while (status.ok() && !daemon->WaitOver(kLookAgain / 2)) {
+    if (stop_within(absl::ZeroDuration())) status = absl::CancelledError("told to end");
   }
-  return daemon->outcome();
+  if (status.ok()) status = daemon->outcome();
+  daemon->Stop();
+  pool = daemon->TakePool();
+  return status;
 }
 
 // Whether looking again later may find what is not there yet.
@@ -92,21 +105,22 @@ ExitStatus ExitStatusOf(const absl::Status& status) {
   return absl::IsAlreadyExists(status) ? kExitOtherAgent : kExitFailed;
 }
 
-absl::Status RunAgent(const AgentOptions& options, const StopWithin& stop_within) {
-  EVENKEEL_RETURN_IF_ERROR(Check(options));
+namespace {
+
+absl::Status AttendToAll(const AgentOptions& options, const StopWithin& stop_within, std::unique_ptr<HostPool>& pool) {
   EVENKEEL_ASSIGN_OR_RETURN(const auto credentials, MakeCredentials(options.credentials));
   spdlog::info("controller {} group {} rank {} region {} transport {} bytes_per_second {}", options.controller,
                options.group, options.rank, options.region, options.transport.empty() ? "best" : options.transport,
                options.bytes_per_second);
   if (!IsDirectory(options.region)) {
-    const absl::Status status = Attend(options, options.region, credentials, stop_within);
+    const absl::Status status = Attend(options, options.region, credentials, stop_within, pool);
     if (status.ok()) spdlog::info("region {}: the engine has ended", options.region);
     return absl::IsCancelled(status) ? absl::OkStatus() : status;
   }
   std::string trouble;  // the last one logged
   do {
     absl::StatusOr<std::string> path = engine::FindRegion(options.region, options.group, RankId(options.rank));
-    absl::Status status = path.ok() ? Attend(options, *path, credentials, stop_within) : path.status();
+    absl::Status status = path.ok() ? Attend(options, *path, credentials, stop_within, pool) : path.status();
     if (absl::IsCancelled(status)) return absl::OkStatus();
     if (status.ok()) {
       spdlog::info("region {}: the engine has ended; waiting for the next", *path);
@@ -119,6 +133,16 @@ absl::Status RunAgent(const AgentOptions& options, const StopWithin& stop_within
     }
   } while (!stop_within(kLookAgain));
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status RunAgent(const AgentOptions& options, const StopWithin& stop_within) {
+  EVENKEEL_RETURN_IF_ERROR(Check(options));
+  std::unique_ptr<HostPool> pool;
+  const absl::Status status = AttendToAll(options, stop_within, pool);
+  if (pool != nullptr) pool->RemoveIfLast();
+  return status;
 }
 
 }  // namespace evenkeel::agent

@@ -26,6 +26,7 @@ struct AgentOptions {
   std::string credentials;          // file with the PEM roots of the controller's certificate; empty: no TLS
   std::string transport;            // force this one; empty: the best for each pair
   uint64_t bytes_per_second = 0;    // bounds moves into this rank; 0: as the controller says
+  std::string host_name;            // in place of this host's own identity; empty: not
   std::string fault;                // for tests: what goes wrong with transfers; empty: nothing
 };
 

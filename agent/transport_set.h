@@ -17,10 +17,14 @@
 
 namespace evenkeel::agent {
 
-// All that this host can do, or `forced` alone. With a `fault` (agent/faulty_transport.h) each of them misbehaves.
-// The region outlives them.
+struct TransportOptions {
+  std::string forced;  // between ranks this one alone; empty: all that this host can do
+  std::string fault;   // each of them misbehaves like that (agent/faulty_transport.h); empty: not
+  std::string host;    // as whose the rank is offered; empty: HostIdentity()
+};
+
+// Those between ranks, and those that read stores. The region outlives them.
 absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeTransports(const engine::AgentRegion& region,
-                                                                       const std::string& forced,
-                                                                       const std::string& fault);
+                                                                       const TransportOptions& options);
 
 }  // namespace evenkeel::agent

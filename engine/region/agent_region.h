@@ -5,8 +5,8 @@
 // The engine's process made the file (engine/evenkeel.h) and goes on without any agent; an agent that takes it
 // over finds the whole state in it. Nothing here waits: what the engine is in the middle of is asked again later.
 //
-// Threads:   owned by the agent's strand. SlotBytes, FingerprintSlot, EngineAlive and the constant accessors may be
-//            called from any thread.
+// Threads:   owned by the agent's strand. SlotBytes, ReadSlot, FingerprintSlot, EngineAlive and the constant accessors
+//            may be called from any thread.
 // Owns:      the mapping and the agent's lock on the file; both end with the object.
 // Slots:     SlotIdx counts the slots of the layer over all ranks; every one given here must be of this rank.
 // Crash:     a kill between any two stores leaves either the old or the new maps, view and slot record.

@@ -46,7 +46,7 @@ std::unique_ptr<Daemon> StartAgent(const std::string& path, const std::string& c
   absl::StatusOr<std::unique_ptr<AgentRegion>> region = AgentRegion::Open(path);
   INFO(region.status().ToString());
   REQUIRE(region.ok());
-  auto transports = MakeTransports(**region, transport, "");
+  auto transports = MakeTransports(**region, {.forced = transport, .fault = "", .host = ""});
   REQUIRE(transports.ok());
   Daemon::Options options;
   options.controller = controller;
@@ -143,7 +143,7 @@ std::optional<MoveFinished> MoveOne(Rig& rig, const TestRegion& source, uint64_t
   REQUIRE(rig.controller.Await<Quiesced>([](const Quiesced& m) { return m.epoch == Epoch{3, 1}; }));
   auto region = AgentRegion::Open(source.path());
   REQUIRE(region.ok());
-  const auto transports = MakeTransports(**region, transport, "");
+  const auto transports = MakeTransports(**region, {.forced = transport, .fault = "", .host = ""});
   REQUIRE(transports.ok());
   MoveOrder order;
   order.move_id = 9;

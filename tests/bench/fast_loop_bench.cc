@@ -257,7 +257,7 @@ std::unique_ptr<controller::Daemon> StartController() {
 std::unique_ptr<agent::Daemon> StartAgent(const std::string& region_path, const std::string& controller) {
   auto region = engine::AgentRegion::Open(region_path);
   if (!region.ok()) Stop(region.status().ToString());
-  auto transports = agent::MakeTransports(**region, "local", "");
+  auto transports = agent::MakeTransports(**region, {.forced = "local", .fault = "", .host = ""});
   if (!transports.ok()) Stop(transports.status().ToString());
   agent::Daemon::Options options;
   options.controller = controller;

@@ -207,12 +207,28 @@ TEST_CASE("flags go before the file, and a missing file is an error", "[config]"
   CHECK(missing.status().message() == "configuration " + path + ".not: cannot be read");
 }
 
+TEST_CASE("stores of experts are configured in GB and by an absolute path", "[config]") {
+  const auto settings =
+      SettingsFrom(R"({"defaults": {"agent": {"pool_gb_per_host": 1.5, "snapshot_directory": "/x"}}})");
+  REQUIRE(settings.ok());
+  const AgentSettings& agent = settings->coordinator.defaults.agent;
+  CHECK(agent.pool_bytes == 1'500'000'000);
+  CHECK(agent.snapshot_directory == "/x");
+  CHECK(agent.store_bytes_per_second == AgentSettings().store_bytes_per_second);
+  for (const char* wrong :
+       {R"("pool_gb_per_host": -1)", R"("pool_gb_per_host": 1000001)", R"("snapshot_directory": "relative")"}) {
+    CAPTURE(wrong);
+    CHECK_FALSE(SettingsFrom(std::string(R"({"defaults": {"agent": {)") + wrong + "}}}").ok());
+  }
+}
+
 TEST_CASE("the effective configuration, read again, gives the same settings", "[config]") {
   const auto settings = SettingsFrom(R"({"listen_interval_ms": 7,
       "defaults": {"policy": "deepseek", "placement_horizon_ms": 86400000, "shares_min_gain": 0.125,
                    "decode_policy": "greedy", "layers_max": 3, "min_fluctuation": 0.01, "capacities": [1, 2],
                    "cost": {"per_expert": 0.5, "per_token": 0}, "pins": [{"layer": 1, "expert": 2, "rank": 3}]},
-      "groups": {"b": {"window_ms": 20}, "a": {"agent": {"scrub_interval_ms": 0}}}})");
+      "groups": {"b": {"window_ms": 20}, "a": {"agent": {"scrub_interval_ms": 0, "pool_gb_per_host": 0.25,
+                                            "snapshot_directory": "/srv/x", "store_bytes_per_second_max": 9}}}})");
   REQUIRE(settings.ok());
   const std::string effective = EffectiveConfig(*settings);
   CHECK(effective.find('\n') == std::string::npos);
