@@ -2,6 +2,7 @@
 //
 // Trigger: is a planned placement of a layer worth its moves?
 //
+// Imbalances are levels (rank_cost.h), tokens those of perfect balance where ranks differ or experts in use cost.
 // The gain is what the busiest rank is spared over the horizon: the fall in predicted imbalance x the mean rank's
 // tokens per second x the horizon. The price is what a rank would lose if it stood still while the busiest link
 // carries its bytes: imbalance now x the mean rank's tokens per second x seconds on that link. Both are in

@@ -10,9 +10,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
-#include "algos/imbalance.h"
 #include "algos/moves.h"
 #include "algos/policies/registry.h"
+#include "algos/rank_cost.h"
 #include "algos/shares.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/control.pb.h"
@@ -124,20 +124,6 @@ absl::Status ReadRanksAndLayers(const v1::PlanRequest& request, algos::Problem& 
 
 // ---- What a plan comes to
 
-// Tokens per unit of capacity of the fullest living rank, over those of them all; 1 where nothing is routed.
-double ImbalanceOf(const algos::Problem& problem, const std::vector<double>& rank_loads) {
-  double most = 0, tokens = 0, capacity = 0;
-  for (int r = 0; r < problem.shape.num_ranks; ++r) {
-    if (!problem.IsLive(RankId(r))) continue;
-    const size_t rank = static_cast<size_t>(r);
-    const double speed = problem.capacities.empty() ? 1.0 : problem.capacities[rank];
-    most = std::max(most, rank_loads[rank] / speed);
-    tokens += rank_loads[rank];
-    capacity += speed;
-  }
-  return tokens == 0 ? 1.0 : most / (tokens / capacity);
-}
-
 // Without what dead ranks held.
 algos::Placement LivingPart(const algos::Problem& problem, algos::Placement placement) {
   for (int s = 0; s < problem.shape.num_slots(); ++s) {
@@ -147,6 +133,7 @@ algos::Placement LivingPart(const algos::Problem& problem, algos::Placement plac
   return placement;
 }
 
+// Levels (rank_cost.h).
 struct Outlook {
   algos::Shares shares;
   double even = 0;
@@ -157,12 +144,14 @@ struct Outlook {
 Outlook OutlookOf(const algos::Problem& problem, const algos::Placement& placement, std::span<const uint64_t> tokens,
                   algos::Shares shares, algos::SharesSolver& solver) {
   Outlook outlook;
+  const algos::RankRules rules = algos::RulesOf(problem);
+  const algos::Replicas replicas = algos::Invert(placement, problem.shape.num_experts);
   if (shares.empty()) {
-    shares = solver.Solve(problem.shape, algos::Invert(placement, problem.shape.num_experts), tokens).shares;
+    shares = solver.Solve(problem.shape, replicas, tokens, {}, rules).shares;
   }
   const algos::LayerMap map = algos::SharedMap(placement, problem.shape.num_experts, shares);
-  outlook.even = ImbalanceOf(problem, algos::EvenRankLoads(placement, problem.shape, tokens));
-  outlook.shared = ImbalanceOf(problem, algos::RankLoads(map, problem.shape, tokens));
+  outlook.even = algos::LevelOf(rules, problem.shape, replicas, {}, tokens);
+  outlook.shared = algos::LevelOf(rules, problem.shape, map, tokens);
   outlook.shares = std::move(shares);
   return outlook;
 }

@@ -165,7 +165,7 @@ absl::Status WritePlan(const Context& context, const Plan& plan) {
 
 nlohmann::ordered_json LayerJson(const LayerReport& layer, uint64_t expert_bytes) {
   nlohmann::ordered_json json = {{"imbalance_before", layer.before}, {"imbalance_even", layer.after_even}};
-  if (layer.after_shares) json["imbalance_shares"] = *layer.after_shares;
+  json["imbalance_shares"] = layer.after_shares;
   json["moves"] = layer.num_moves;
   if (expert_bytes != 0) json["bytes"] = static_cast<uint64_t>(layer.num_moves) * expert_bytes;
   return json;
@@ -182,7 +182,7 @@ void PrintJson(const Context& context, const Plan& plan, uint64_t expert_bytes) 
                                  {"planning_seconds", plan.seconds}};
   const PlanReport& report = plan.report;
   json.update({{"imbalance_before", report.before}, {"imbalance_even", report.after_even}});
-  if (report.after_shares) json["imbalance_shares"] = *report.after_shares;
+  json["imbalance_shares"] = report.after_shares;
   json["moves"] = report.num_moves;
   if (expert_bytes != 0) json["bytes"] = static_cast<uint64_t>(report.num_moves) * expert_bytes;
   for (const LayerReport& layer : report.layers) json["layers"].push_back(LayerJson(layer, expert_bytes));
@@ -201,7 +201,7 @@ void PrintTable(const Context& context, const Plan& plan, uint64_t expert_bytes)
   Table table(header);
   const auto add = [&](std::string name, const LayerReport& layer, int64_t moves) {
     std::vector<std::string> cells = {std::move(name), ImbalanceText(layer.before), ImbalanceText(layer.after_even),
-                                      layer.after_shares ? ImbalanceText(*layer.after_shares) : "-",
+                                      ImbalanceText(layer.after_shares),
                                       absl::StrCat(moves)};
     if (expert_bytes != 0) cells.push_back(BytesText(static_cast<uint64_t>(moves) * expert_bytes));
     table.AddRow(std::move(cells));

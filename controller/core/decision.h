@@ -39,7 +39,7 @@ struct LayerDecision {
   bool act = false;
   DecisionReason why = DecisionReason::kStays;
   std::string reason = {};      // one sentence for people
-  double imbalance_before = 0;  // predicted on the plan's load, shares solved; 0: not known
+  double imbalance_before = 0;  // level (rank_cost.h) on the plan's load, shares solved; 0: not known
   double imbalance_after = 0;   // the same with the planned placement; 0 where there is none
   int num_moves = 0;
   double gain_tokens = 0;  // see algos/trigger.h

@@ -41,12 +41,21 @@ algos::Shares FastLoop::SharesIn(const algos::Replicas& replicas, const algos::L
 bool FastLoop::HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const {
   uint64_t sum = 0;
   for (uint64_t count : tokens) sum += count;
-  const long num_absent = std::ranges::count(absent_, true);
+  const long num_absent = std::ranges::count(rules_.absent, true);
   return sum >= wanted * static_cast<uint64_t>(shape_.num_ranks - num_absent);
 }
 
 double FastLoop::Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const {
-  return algos::LayerImbalance(algos::Attending(algos::RankLoads(map, shape_, tokens), absent_));
+  return algos::LayerImbalance(algos::Attending(algos::RankLoads(map, shape_, tokens), rules_.absent));
+}
+
+double FastLoop::Level(const algos::LayerMap& map, std::span<const uint64_t> tokens) const {
+  return algos::LevelOf(rules_, shape_, map, tokens);
+}
+
+void FastLoop::Foretell(std::span<const uint64_t> tokens, Choice& choice) const {
+  choice.imbalance = Predict(choice.map, tokens);
+  choice.level = Level(choice.map, tokens);
 }
 
 FastLoop::Choice FastLoop::Choose(const algos::Placement& live, const algos::LayerMap* previous,
@@ -55,11 +64,11 @@ FastLoop::Choice FastLoop::Choose(const algos::Placement& live, const algos::Lay
   algos::Shares shares;
   if (previous != nullptr) shares = SharesIn(replicas, *previous);
   const bool enough = HasEnough(tokens);
-  if (enough) shares = solver_.Solve(shape_, replicas, tokens, shares).shares;
+  if (enough) shares = solver_.Solve(shape_, replicas, tokens, shares, rules_).shares;
   Choice choice;
   choice.map =
       shares.empty() ? algos::EvenMap(live, shape_.num_experts) : algos::SharedMap(live, shape_.num_experts, shares);
-  if (enough) choice.imbalance = Predict(choice.map, tokens);
+  if (enough) Foretell(tokens, choice);
   return choice;
 }
 
@@ -67,7 +76,7 @@ FastLoop::Choice FastLoop::Take(const algos::Placement& live, std::span<const do
                                 std::span<const uint64_t> tokens) const {
   Choice choice;
   choice.map = algos::SharedMap(live, shape_.num_experts, shares);
-  if (HasEnough(tokens)) choice.imbalance = Predict(choice.map, tokens);
+  if (HasEnough(tokens)) Foretell(tokens, choice);
   return choice;
 }
 

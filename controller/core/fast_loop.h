@@ -2,6 +2,9 @@
 //
 // FastLoop: shares of a layer's live slots, solved for recent load and drawn towards those in force.
 //
+// Shares are solved, and gains and prices judged, by the group's rank costs and capacities: levels (rank_cost.h).
+// What is foretold to people is the imbalance of tokens (protocol, rule 32), which is what ranks are seen to get.
+//
 // Threads:   none. Owned by Group. Keeps the solver's scratch, nothing else.
 #pragma once
 
@@ -12,6 +15,7 @@
 
 #include "algos/layer_map.h"
 #include "algos/placement.h"
+#include "algos/rank_cost.h"
 #include "algos/shares.h"
 
 namespace evenkeel::controller {
@@ -23,14 +27,15 @@ class FastLoop {
   // With fewer than this per rank, chance alone lets realised loads differ from those foretold.
   static constexpr uint64_t kTokensPerRankToJudge = 1024;
 
-  explicit FastLoop(const algos::Shape& shape) : shape_(shape) {}
+  explicit FastLoop(const algos::Shape& shape, algos::RankRules rules = {}) : shape_(shape), rules_(std::move(rules)) {}
 
   // Ranks that take no part: balance is among the others. [num_ranks], or empty: all take part.
-  void SetAbsent(std::vector<bool> absent) { absent_ = std::move(absent); }
+  void SetAbsent(std::vector<bool> absent) { rules_.absent = std::move(absent); }
 
   struct Choice {
     algos::LayerMap map;
-    double imbalance = 0;  // predicted, after rounding; 0 where there was too little load to say
+    double imbalance = 0;  // of tokens, predicted, after rounding; 0 where there was too little load to say
+    double level = 0;      // likewise
   };
   // The map of `live`. Shares are solved for `tokens` [num_experts] where these are enough; else they stay as in
   // `previous` (null: even), slots that it does not name getting an even part.
@@ -45,13 +50,15 @@ class FastLoop {
   bool HasEnough(std::span<const uint64_t> tokens) const { return HasPerRank(tokens, kTokensPerRankMin); }
   bool HasEnoughToJudge(std::span<const uint64_t> tokens) const { return HasPerRank(tokens, kTokensPerRankToJudge); }
   double Predict(const algos::LayerMap& map, std::span<const uint64_t> tokens) const;
+  double Level(const algos::LayerMap& map, std::span<const uint64_t> tokens) const;
 
  private:
+  void Foretell(std::span<const uint64_t> tokens, Choice& choice) const;
   bool HasPerRank(std::span<const uint64_t> tokens, uint64_t wanted) const;
   algos::Shares SharesIn(const algos::Replicas& replicas, const algos::LayerMap& previous) const;
 
   const algos::Shape shape_;
-  std::vector<bool> absent_;
+  algos::RankRules rules_;
   algos::SharesSolver solver_;
 };
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/core/group_flex.h"
 
-#include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "algos/flex/flex_policy.h"
@@ -43,28 +41,6 @@ std::vector<uint64_t> ExpectedTokens(const algos::Flex& flex, LayerId layer, std
   expected.reserve(tokens.size());
   for (double part : flex.filter().Expected(layer)) expected.push_back(static_cast<uint64_t>(part * sum + 0.5));
   return expected;
-}
-
-double LevelOf(const algos::Problem& rules, const algos::LayerMap& map, std::span<const uint64_t> tokens) {
-  std::vector<double> costs = algos::RankLoads(map, rules.shape, tokens);
-  for (double& cost : costs) cost *= rules.cost.per_token;
-  double least = std::accumulate(costs.begin(), costs.end(), 0.0);
-  for (int e = 0; e < rules.shape.num_experts; ++e) {
-    if (rules.cost.per_expert <= 0 || tokens[static_cast<size_t>(e)] == 0) continue;
-    const auto slots = map.slots_of(ExpertId(e));
-    for (size_t i = 0; i < slots.size(); ++i) {
-      if (map.ShareUnits(ExpertId(e), static_cast<int>(i)) == 0) continue;
-      costs[rules.shape.RankOf(slots[i]).idx()] += rules.cost.per_expert;
-    }
-    least += rules.cost.per_expert;
-  }
-  double speed = 0;
-  for (size_t r = 0; r < costs.size(); ++r) {
-    const double capacity = rules.capacities.empty() ? 1.0 : rules.capacities[r];
-    costs[r] /= capacity;
-    if (rules.IsLive(RankId(static_cast<int32_t>(r)))) speed += capacity;
-  }
-  return least > 0 ? std::ranges::max(costs) * speed / least : 1.0;
 }
 
 }  // namespace evenkeel::controller

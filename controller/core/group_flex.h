@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "algos/flex/flex.h"
-#include "algos/layer_map.h"
 #include "algos/problem.h"
 #include "controller/core/event.h"
 
@@ -34,8 +33,5 @@ algos::Problem ShareRules(const GroupInfo& info, const PlanningSettings& setting
 
 // What Flex expects of the layer, of as many tokens as `tokens` are together.
 std::vector<uint64_t> ExpectedTokens(const algos::Flex& flex, LayerId layer, std::span<const uint64_t> tokens);
-
-// The highest cost of a rank for its speed, over that of perfect balance where each expert is in use once.
-double LevelOf(const algos::Problem& rules, const algos::LayerMap& map, std::span<const uint64_t> tokens);
 
 }  // namespace evenkeel::controller

@@ -89,7 +89,7 @@ struct GroupState {
         publisher(info.shape.num_ranks, info.num_layers),
         orders(the_term),
         rollouts({info, settings, members, slots, orders, step_times}),
-        fast_loop(info.shape),
+        fast_loop(info.shape, {.cost = settings.planning.cost, .capacities = settings.planning.capacities}),
         loads(info, settings, now),
         flex(FlexFor(info, settings)),
         predicted(static_cast<size_t>(info.num_layers), 0.0),

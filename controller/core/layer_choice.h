@@ -36,7 +36,7 @@ struct LayerMemory {
 struct LayerOutline {
   LayerId layer;
   std::span<const uint64_t> tokens;  // [num_experts] that would be planned on
-  double imbalance = 0;              // predicted with its placement, shares solved; 0: too little load to say
+  double imbalance = 0;              // level (rank_cost.h), shares solved; 0: too little load to say
   uint64_t holdings = 0;             // HoldingsOf its placement
 };
 

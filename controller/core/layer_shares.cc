@@ -33,7 +33,7 @@ class Chooser {
     return {tokens(layer).begin(), tokens(layer).end()};
   }
   double Level(const algos::LayerMap& map, std::span<const uint64_t> expected) const {
-    return rules_.has_value() ? LevelOf(*rules_, map, expected) : group_.fast_loop.Predict(map, expected);
+    return group_.fast_loop.Level(map, expected);
   }
 
   FastLoop::Choice Choose(LayerId layer, const algos::LayerMap* before, std::span<const uint64_t> expected) {

@@ -99,7 +99,7 @@ void ChooseLayers(GroupState& group, PlanScope& scope) {
     const LayerMemory& memory = group.memories[layer.idx()];
     const LayerOutline outline{.layer = layer,
                                .tokens = load.layer(layer),
-                               .imbalance = group.fast_loop.Choose(current, nullptr, load.layer(layer)).imbalance,
+                               .imbalance = group.fast_loop.Choose(current, nullptr, load.layer(layer)).level,
                                .holdings = HoldingsOf(current, problem.shape)};
     if (auto reason = ReasonNotToPlan(outline, memory, settings, group.num_windows_closed)) {
       scope.skipped.push_back(*std::move(reason));

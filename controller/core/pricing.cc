@@ -86,8 +86,8 @@ std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const 
     LayerDecision decision;
     decision.layer = layer;
     decision.num_moves = algos::CountMoves(problem.shape, current, target);
-    decision.imbalance_before = fast_loop.Choose(current, nullptr, tokens).imbalance;
-    decision.imbalance_after = fast_loop.Choose(target, nullptr, tokens).imbalance;
+    decision.imbalance_before = fast_loop.Choose(current, nullptr, tokens).level;
+    decision.imbalance_after = fast_loop.Choose(target, nullptr, tokens).level;
     if (const absl::Status conflict = CheckConflicts(target, layer, slots); !conflict.ok()) {
       decision.why = DecisionReason::kConflict;
       decision.reason = std::string(conflict.message());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pricing: of a computed plan, which layers are worth carrying out, and why the others are not.
+// Pricing: of a computed plan, which layers are worth carrying out, and why the others are not. Judged by
+// levels (rank_cost.h): for groups whose ranks are alike and cost what their tokens are, imbalances.
 //
 // Threads:   none; pure functions.
 #pragma once

@@ -55,6 +55,24 @@ TEST_CASE("a dead rank gets nothing and the living ones hold every expert", "[el
   CHECK((*one)[1] == (*placements)[1]);
 }
 
+TEST_CASE("elasticity_aware by hand: dead blocks are put into the flat plan of the living, in order",
+          "[elasticity_aware]") {
+  // Flat over two ranks: 8 to the first, 4 and 3 to the second, 1 to the first.
+  Problem problem{.shape = {.num_experts = 4, .num_ranks = 3, .slots_per_rank = 2}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 4, .tokens = {8, 4, 3, 1}}};
+  problem.dead_ranks = {false, true, false};
+  CHECK(PlanElasticityAware(problem)->front() == testing::PlacementOf({0, 3, -1, -1, 1, 2}));
+  problem.shape.num_ranks = 4;
+  problem.dead_ranks = {true, false, true, false};
+  CHECK(PlanElasticityAware(problem)->front() == testing::PlacementOf({-1, -1, 0, 3, -1, -1, 1, 2}));
+
+  // The redundant slot halves 8; of the replicas 4 4 3 4, in the order of slots, the first and the last meet.
+  problem.shape = {.num_experts = 3, .num_ranks = 3, .slots_per_rank = 2};
+  problem.episodes = {{.num_layers = 1, .num_experts = 3, .tokens = {8, 4, 3}}};
+  problem.dead_ranks = {false, false, true};
+  CHECK(PlanElasticityAware(problem)->front() == testing::PlacementOf({0, 0, 1, 2, -1, -1}));
+}
+
 TEST_CASE("no living rank has room for all: refused", "[elasticity_aware]") {
   Problem problem = testing::EightExperts();
   problem.dead_ranks = {true, true, true, true, true, false, false, false};

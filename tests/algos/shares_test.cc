@@ -11,6 +11,7 @@
 #include "algos/base/rng.h"
 #include "algos/layer_map.h"
 #include "algos/placement.h"
+#include "algos/rank_cost.h"
 
 namespace evenkeel::algos {
 namespace {
@@ -41,9 +42,24 @@ std::vector<uint64_t> RandomTokens(int num_experts, Rng& rng) {
   return tokens;
 }
 
+bool Holds(const Shape& shape, const Placement& placement, int rank, size_t expert) {
+  for (int s = 0; s < shape.num_slots(); ++s) {
+    const ExpertId held = placement.expert_of_slot[static_cast<size_t>(s)];
+    if (shape.RankOf(SlotIdx(s)).value() == rank && held.valid() && held.idx() == expert) return true;
+  }
+  return false;
+}
+
+// Experts with tokens on the rank.
+int UsesOf(const Shape& shape, const Placement& placement, const std::vector<uint64_t>& tokens, int rank) {
+  int uses = 0;
+  for (size_t e = 0; e < tokens.size(); ++e) uses += tokens[e] > 0 && Holds(shape, placement, rank, e) ? 1 : 0;
+  return uses;
+}
+
 // Whether the certificate proves that no shares do better than `max_rank_load`. Knows nothing of the solver.
 bool Proves(const SharesCertificate& certificate, double max_rank_load, const Shape& shape, const Placement& placement,
-            const std::vector<uint64_t>& tokens) {
+            const std::vector<uint64_t>& tokens, const RankRules& rules = {}) {
   uint64_t sum = 0;
   for (ExpertId expert : certificate.experts) sum += tokens[expert.idx()];
   for (int s = 0; s < shape.num_slots(); ++s) {
@@ -53,7 +69,12 @@ bool Proves(const SharesCertificate& certificate, double max_rank_load, const Sh
     if (counted && std::count(certificate.ranks.begin(), certificate.ranks.end(), rank) != 1) return false;
   }
   if (certificate.ranks.empty()) return max_rank_load == 0 && sum == 0;
-  const double bound = static_cast<double>(sum) / static_cast<double>(certificate.ranks.size());
+  double cost = rules.cost.per_token * static_cast<double>(sum), capacity = 0;
+  for (RankId rank : certificate.ranks) {
+    cost += rules.cost.per_expert * UsesOf(shape, placement, tokens, rank.value());
+    capacity += rules.capacities.empty() ? 1.0 : rules.capacities[rank.idx()];
+  }
+  const double bound = cost / capacity;
   return std::abs(bound - max_rank_load) <= 1e-12 * bound;
 }
 
@@ -99,6 +120,27 @@ std::vector<double> NaiveLoads(const Shape& shape, const Placement& placement, c
     settled |= best_set;
   }
   return loads;
+}
+
+// The least possible maximum by looking at every set of ranks.
+double NaiveMaximum(const Shape& shape, const Placement& placement, const std::vector<uint64_t>& tokens,
+                    const RankRules& rules) {
+  double most = 0;
+  for (unsigned set = 1; set < 1u << shape.num_ranks; ++set) {
+    double cost = 0, capacity = 0;
+    for (int r = 0; r < shape.num_ranks; ++r) {
+      if ((set >> r & 1u) == 0) continue;
+      cost += rules.cost.per_expert * UsesOf(shape, placement, tokens, r);
+      capacity += rules.capacities[static_cast<size_t>(r)];
+    }
+    for (size_t e = 0; e < tokens.size(); ++e) {
+      unsigned ranks = 0;
+      for (int r = 0; r < shape.num_ranks; ++r) ranks |= Holds(shape, placement, r, e) ? 1u << r : 0u;
+      if (ranks != 0 && (ranks & ~set) == 0) cost += rules.cost.per_token * static_cast<double>(tokens[e]);
+    }
+    most = std::max(most, cost / capacity);
+  }
+  return most;
 }
 
 }  // namespace
@@ -149,6 +191,50 @@ TEST_CASE("the certificate proves the maximum and every rank's load is the least
       CHECK(loads[r] <= settle * result.max_rank_load + slack + 1);
     }
   }
+}
+
+TEST_CASE("the certificate proves the maximum of what ranks of unequal speed bear, experts in use costing too",
+          "[shares]") {
+  const uint64_t seed = static_cast<uint64_t>(GENERATE(range(0, 400)));
+  CAPTURE(seed);
+  Rng rng(seed);
+  const int num_ranks = static_cast<int>(rng.Between(1, 6)), slots = static_cast<int>(rng.Between(1, 4));
+  const Shape shape{static_cast<int>(rng.Between(1, num_ranks * slots)), num_ranks, slots};
+  const Placement placement = RandomPlacement(shape, rng, 0.2);
+  const std::vector<uint64_t> tokens = RandomTokens(shape.num_experts, rng);
+  const Replicas replicas = Invert(placement, shape.num_experts);
+  RankRules rules;
+  // Eighths are exact in whole numbers of the fastest, others nearly so.
+  const bool exact = rng.Chance(0.7);
+  for (int r = 0; r < num_ranks; ++r) {
+    rules.capacities.push_back(exact ? static_cast<double>(rng.Between(1, 8)) / 8 : 0.2 + rng.Uniform());
+  }
+  if (exact) rules.capacities[0] = 1;
+  if (rng.Chance(0.7)) rules.cost.per_expert = rng.Uniform() * 400;
+  rules.cost.per_token = rng.Chance(0.1) && rules.cost.per_expert > 0 ? 0 : 0.5 + rng.Uniform();
+
+  const SharesResult result = SharesSolver({.settle = rng.Uniform()}).Solve(shape, replicas, tokens, {}, rules);
+
+  const double slack = (exact ? 1e-6 : 1e-3) * (1 + result.max_rank_load);
+  CHECK(Proves(result.certificate, result.max_rank_load, shape, placement, tokens, rules));
+  CHECK(std::abs(NaiveMaximum(shape, placement, tokens, rules) - result.max_rank_load) <= slack);
+  const LayerMap map = SharedMap(placement, shape.num_experts, result.shares);
+  CHECK(MaxOf(RankCosts(rules, shape, map, tokens)) <= result.max_rank_load + slack);
+}
+
+TEST_CASE("a rank of half the speed that holds more experts in use gets what is left", "[shares]") {
+  // Rank 0 holds experts 0 and 1, rank 1 of half the speed experts 1, 2 and 3.
+  const Shape shape{4, 2, 3};
+  const Placement placement = Holding({0, 1, -1, 1, 2, 3});
+  const std::vector<uint64_t> tokens = {100, 400, 20, 0};
+  const RankRules rules{.cost = {.per_expert = 10, .per_token = 2}, .capacities = {2, 1}};
+
+  const SharesResult result = SharesSolver().Solve(shape, Invert(placement, 4), tokens, {}, rules);
+
+  // Both together: 2 * 520 tokens and four uses over a capacity of 3; expert 3 is not in use.
+  CHECK(result.max_rank_load == Approx(1080.0 / 3));
+  CHECK(result.shares[1] == Approx((2 * 360.0 - 20 - 200) / 800));
+  CHECK(LevelOf(rules, shape, Invert(placement, 4), result.shares, tokens) == Approx(1080.0 / 1070.0));
 }
 
 TEST_CASE("renaming ranks and experts renames the shares and keeps the loads", "[shares]") {

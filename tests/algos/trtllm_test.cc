@@ -49,6 +49,20 @@ TEST_CASE("equal loads give replicas to the highest ids, no load to the lowest",
   CHECK((*placements)[1] == testing::PlacementOf({0, 0, 1, 1, 2, 3}));
 }
 
+TEST_CASE("trtllm by hand: equal quotients go to the larger id, equal ranks to the lower, and experts are doubled",
+          "[trtllm]") {
+  Problem problem{.shape = {.num_experts = 4, .num_ranks = 2, .slots_per_rank = 3}, .num_layers = 1};
+  // 12 is halved; then 6, 6 and 6 are equal and expert 2 gets the last replica. In order of load: 0 0 1 (6 each)
+  // 2 2 3 (3 each); ranks stand at 6 6, 12 6, 12 9, 12 12, 15 12.
+  problem.episodes = {{.num_layers = 1, .num_experts = 4, .tokens = {12, 6, 6, 3}}};
+  CHECK(PlanTrtllm(problem)->front() == testing::PlacementOf({0, 1, 3, 0, 2, 2}));
+
+  // A hot expert gets more replicas than there are ranks: 100, 50, 33.3 and 25 are all above 1.
+  problem.shape = {.num_experts = 3, .num_ranks = 2, .slots_per_rank = 3};
+  problem.episodes = {{.num_layers = 1, .num_experts = 3, .tokens = {100, 1, 1}}};
+  CHECK(PlanTrtllm(problem)->front() == testing::PlacementOf({0, 0, 1, 0, 0, 2}));
+}
+
 TEST_CASE("trtllm refuses dead ranks and options by name", "[trtllm]") {
   testing::CheckRefusesDeadRanks(PlanTrtllm, "trtllm");
   CHECK_FALSE(TrtllmPolicy(testing::EightExperts(), {.options = {{"depth", 1}}}).ok());

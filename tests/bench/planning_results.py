@@ -6,7 +6,9 @@
 Builds keelctl and make_timeline unless --prebuilt names a folder with both. The routing trace in engine/reference is
 always there; the other timelines are composed (tests/bench/make_timeline.cc) out of traces that the project does not
 ship, and are named as absent where they are not found. --composer FILE composes with another program that takes the
-same arguments. Policies are replayed by `keelctl simulate`, whose figures tests/replay/agreement.py checks.
+same arguments. --answers DIR keeps each seed's answer there, and takes what is there already instead of replaying
+again: for long runs, and for adding seeds to a table. Policies are replayed by `keelctl simulate`, whose figures
+tests/replay/agreement.py checks.
 """
 
 import argparse
@@ -63,6 +65,31 @@ def simulate(keelctl, timeline, ranks, slots, policies, intervals, shares=False)
     words = [keelctl, "simulate", timeline, f"--ranks={ranks}", f"--slots-per-rank={slots}", "--json",
              f"--policy={','.join(policies)}", f"--interval={','.join(map(str, intervals))}"]
     return json.loads(call(*words, *(["--shares"] if shares else [])))
+
+
+def answer_of(a, tool, composer, name, recipe, counts, ranks, slots, policies, intervals, seed):
+    """What simulate says of one seed of a timeline; --answers may have it."""
+    asked = {"counts": str(counts), "composer": composer.name if recipe else "", "recipe": recipe, "seed": seed,
+             "ranks": ranks, "slots": slots, "policies": policies, "intervals": intervals, "shares": a.shares}
+    kept = pathlib.Path(a.answers or ".") / f"{name}-{composer.name}-{seed}.json"
+    if a.answers and kept.exists():
+        known = json.loads(kept.read_text())
+        if known["asked"] == asked:
+            return known["answer"]
+    with tempfile.TemporaryDirectory() as folder:
+        timeline = counts
+        if recipe:
+            timeline = pathlib.Path(folder) / "timeline.npy"
+            call(*([sys.executable] if composer.suffix == ".py" else []), composer, counts, timeline, *recipe,
+                 "--seed", seed)
+        answer = simulate(tool, timeline, ranks, slots, policies, intervals)
+        if a.shares:
+            peers = [p for p in policies if p != "flex"]
+            answer["runs"] += simulate(tool, timeline, ranks, slots, peers, intervals, shares=True)["runs"][1:]
+    if a.answers:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps({"asked": asked, "answer": answer}))
+    return answer
 
 
 def cell(runs):
@@ -124,6 +151,7 @@ def main():
     parser.add_argument("--shares", action="store_true", help="also every policy with shares solved before each window")
     parser.add_argument("--prebuilt", default="")
     parser.add_argument("--composer", default="", help="in place of make_timeline")
+    parser.add_argument("--answers", default="", help="folder of answers, kept and used again")
     a = parser.parse_args()
     keelctl, composer = tools(a.prebuilt)
     composer = pathlib.Path(a.composer) if a.composer else composer
@@ -144,21 +172,9 @@ def main():
             print(f"Absent: {counts} is not there.\n", flush=True)
             continue
         began, results = time.monotonic(), []
-        with tempfile.TemporaryDirectory() as folder:
-            for seed in numbers(a.seeds) if recipe else [0]:
-                timeline = counts
-                if recipe:
-                    timeline = pathlib.Path(folder) / "timeline.npy"
-                    call(*([sys.executable] if composer.suffix == ".py" else []), composer, counts, timeline, *recipe,
-                         "--seed", seed)
-                answers = [simulate(keelctl, timeline, ranks, slots, policies, intervals)]
-                if a.shares:
-                    peers = [p for p in policies if p != "flex"]
-                    answers.append(simulate(keelctl, timeline, ranks, slots, peers, intervals, shares=True))
-                    answers[1]["runs"] = answers[1]["runs"][1:]
-                    answers[0]["runs"] += answers[1]["runs"]
-                results.append(answers[0])
-                print(f"{name}: seed {seed} done after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        for seed in numbers(a.seeds) if recipe else [0]:
+            results.append(answer_of(a, keelctl, composer, name, recipe, counts, ranks, slots, policies, intervals, seed))
+            print(f"{name}: seed {seed} done after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         lines, by_run = table(results, intervals)
         seeds = f"Means over seeds {a.seeds}" if recipe else "The recorded windows"
         print("\n".join([f"{seeds}; scored from window {results[0]['warmup']} of {results[0]['windows']} on.", ""] +

@@ -86,9 +86,8 @@ TEST_CASE("shares are never worse than an even split, and means and moves are th
   const PlanReport report = ReportOn(problem, before, after);
   REQUIRE(report.layers.size() == 2);
   for (const LayerReport& layer : report.layers) {
-    REQUIRE(layer.after_shares.has_value());
-    CHECK(*layer.after_shares <= layer.after_even + 1e-9);
-    CHECK(*layer.after_shares >= 1);
+    CHECK(layer.after_shares <= layer.after_even + 1e-9);
+    CHECK(layer.after_shares >= 1);
   }
   CHECK(report.before == Approx((report.layers[0].before + report.layers[1].before) / 2));
   CHECK(report.num_moves == report.layers[0].num_moves + report.layers[1].num_moves);
@@ -97,14 +96,19 @@ TEST_CASE("shares are never worse than an even split, and means and moves are th
   CHECK(still.before == still.after_even);
 }
 
-TEST_CASE("shares of a plan count as they are; unknown ones are not made up where costs differ", "[report]") {
+TEST_CASE("shares of a plan count as they are; others are solved by costs and capacities", "[report]") {
   Problem problem{.shape = {.num_experts = 1, .num_ranks = 2, .slots_per_rank = 1}, .num_layers = 1};
   problem.episodes = {{.num_layers = 1, .num_experts = 1, .tokens = {100}}};
   const LayerPlan both{.placement = {.expert_of_slot = {ExpertId(0), ExpertId(0)}}, .shares = {0.75, 0.25}};
-  CHECK(*ReportOn(problem, {both}, {both}).after_shares == Approx(1.5));
+  CHECK(ReportOn(problem, {both}, {both}).after_shares == Approx(1.5));
   problem.capacities = {3, 1};
-  CHECK(*ReportOn(problem, {both}, {both}).after_shares == Approx(1.0));
-  CHECK_FALSE(ReportOn(problem, {both}, {{.placement = both.placement}}).after_shares.has_value());
+  CHECK(ReportOn(problem, {both}, {both}).after_shares == Approx(1.0));
+  CHECK(ReportOn(problem, {both}, {{.placement = both.placement}}).after_shares == Approx(1.0));
+  CHECK(SolvedShares(problem, both.placement, problem.episodes[0].tokens)[0] == Approx(0.75));
+  problem.cost.per_expert = 20;
+  // Both ranks use the expert, so each has (100 + 40) / 4 where perfect balance has 120 / 4.
+  CHECK(ReportOn(problem, {both}, {{.placement = both.placement}}).after_shares == Approx(140.0 / 120.0));
+  CHECK(SolvedShares(problem, both.placement, problem.episodes[0].tokens)[0] == Approx(0.85));
 }
 
 }  // namespace
