@@ -114,6 +114,19 @@ absl::StatusOr<algos::Problem> ProblemFrom(const Arguments& arguments, const Kno
       return Wrong(arguments, "capacities", "each must be above 0");
     }
   }
+  EVENKEEL_ASSIGN_OR_RETURN(const int64_t ranks, arguments.GetInteger("survive-ranks", 0, 0, kRanksMax));
+  EVENKEEL_ASSIGN_OR_RETURN(const int64_t hosts, arguments.GetInteger("survive-hosts", 0, 0, kRanksMax));
+  problem.survive = {.ranks = static_cast<int>(ranks), .hosts = static_cast<int>(hosts)};
+  if (arguments.Has("hosts")) {
+    EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> of_rank,
+                              NumbersFrom(arguments, "hosts", static_cast<size_t>(problem.shape.num_ranks)));
+    for (double host : of_rank) {
+      if (host < 0 || host > kRanksMax || host != std::floor(host)) {
+        return Wrong(arguments, "hosts", absl::StrCat("hosts are 0 to ", kRanksMax));
+      }
+      problem.hosts.push_back(static_cast<int32_t>(host));
+    }
+  }
   if (arguments.Has("cost")) {
     EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> cost, NumbersFrom(arguments, "cost", 2));
     if (cost[0] < 0 || cost[1] < 0 || cost[0] + cost[1] <= 0) {

@@ -27,6 +27,9 @@ inline constexpr Option kGroupOptions[] = {
     {"dead-ranks", "LIST", "ranks that take no part, for example 0,3-5"},
     {"pin", "L:E:R,...", "layer L's expert E is to have a replica on rank R"},
     {"capacities", "C,C,...", "relative speed of each rank (default: all equal)"},
+    {"survive-ranks", "K", "any K ranks may be lost and no expert is (default 0)"},
+    {"survive-hosts", "K", "likewise any K hosts (default 0)"},
+    {"hosts", "H,H,...", "the host of each rank, by number (default: nodes are hosts)"},
     {"cost", "A,B", "cost of a rank: A for each expert in use + B for each token (default 0,1)"},
 };
 

@@ -169,10 +169,18 @@ void ToProto(const RedundancyReport& value, v1::RedundancyReport* message) {
     out->set_free_redundancy(layer.free_redundancy);
     out->set_num_slots_condemned(Count(layer.num_slots_condemned));
     for (int replicas : layer.replicas_of_expert) out->add_replicas_of_expert(Count(replicas));
+    out->set_ranks_may_be_lost_at_once(Count(layer.ranks_may_be_lost_at_once));
+    out->set_hosts_may_be_lost_at_once(Count(layer.hosts_may_be_lost_at_once));
+    for (ExpertId expert : layer.experts_at_risk) out->add_experts_at_risk(Count(expert.value()));
   }
   message->set_ranks_may_be_lost_serving(Count(value.ranks_may_be_lost_serving));
   message->set_ranks_may_be_lost_rebalancing(Count(value.ranks_may_be_lost_rebalancing));
   message->set_ranks_may_be_lost_at_once(Count(value.ranks_may_be_lost_at_once));
+  message->set_ranks_may_be_lost_at_once_rebalancing(Count(value.ranks_may_be_lost_at_once_rebalancing));
+  message->set_hosts_may_be_lost_at_once(Count(value.hosts_may_be_lost_at_once));
+  message->set_hosts_may_be_lost_at_once_rebalancing(Count(value.hosts_may_be_lost_at_once_rebalancing));
+  message->set_survive_ranks(Count(value.survive_asked.ranks));
+  message->set_survive_hosts(Count(value.survive_asked.hosts));
   for (const std::string& problem : value.problems) message->add_problems(problem);
 }
 

@@ -165,6 +165,12 @@ absl::Status ReadPlanning(absl::string_view path, const v1::GroupConfig& c, std:
   }
   EVENKEEL_RETURN_IF_ERROR(ReadCapacities(path, c, &s.capacities));
   EVENKEEL_RETURN_IF_ERROR(ReadCost(path, c.cost(), &s.cost));
+  const v1::SurviveConfig& survive = c.survive();
+  for (const Count& count :
+       {Count{"survive.ranks", proto::kRanksMax, survive.has_ranks(), survive.ranks(), &s.survive.ranks},
+        Count{"survive.hosts", proto::kRanksMax, survive.has_hosts(), survive.hosts(), &s.survive.hosts}}) {
+    EVENKEEL_RETURN_IF_ERROR(ReadCountField(path, count));
+  }
   return ReadPins(path, c, &s.pins);
 }
 
@@ -187,6 +193,8 @@ void WritePlanning(const PlanningSettings& s, v1::GroupConfig* c) {
   for (double capacity : s.capacities) c->add_capacities(capacity);
   c->mutable_cost()->set_per_expert(s.cost.per_expert);
   c->mutable_cost()->set_per_token(s.cost.per_token);
+  c->mutable_survive()->set_ranks(static_cast<uint32_t>(s.survive.ranks));
+  c->mutable_survive()->set_hosts(static_cast<uint32_t>(s.survive.hosts));
   for (const algos::Pin& pin : s.pins) {
     v1::PinConfig* out = c->add_pins();
     out->set_layer(static_cast<uint32_t>(pin.layer.value()));

@@ -12,8 +12,10 @@
 #include "algos/base/status_macros.h"
 #include "algos/moves.h"
 #include "algos/policies/registry.h"
+#include "algos/policies/repair/protection.h"
 #include "algos/rank_cost.h"
 #include "algos/shares.h"
+#include "algos/survivability.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/control.pb.h"
 
@@ -116,6 +118,14 @@ absl::Status ReadRanksAndLayers(const v1::PlanRequest& request, algos::Problem& 
                             .expert = ExpertId(static_cast<int32_t>(pin.expert())),
                             .rank = RankId(static_cast<int32_t>(pin.rank()))});
   }
+  EVENKEEL_RETURN_IF_ERROR(CheckRange("plan.survive_ranks", request.survive_ranks(), 0, proto::kRanksMax));
+  EVENKEEL_RETURN_IF_ERROR(CheckRange("plan.survive_hosts", request.survive_hosts(), 0, proto::kRanksMax));
+  problem.survive = {.ranks = static_cast<int>(request.survive_ranks()),
+                     .hosts = static_cast<int>(request.survive_hosts())};
+  for (int i = 0; i < request.hosts_size(); ++i) {
+    EVENKEEL_RETURN_IF_ERROR(CheckRange(Field("hosts", i), request.hosts(i), 0, INT32_MAX));
+    problem.hosts.push_back(static_cast<int32_t>(request.hosts(i)));
+  }
   problem.capacities.assign(request.capacities().begin(), request.capacities().end());
   if (request.has_cost_per_expert()) problem.cost.per_expert = request.cost_per_expert();
   if (request.has_cost_per_token()) problem.cost.per_token = request.cost_per_token();
@@ -190,6 +200,15 @@ void FillPlacement(const algos::Problem& problem, const algos::Placement& placem
   for (size_t i = 0; i < replicas.slots.size(); ++i) out->set_shares(replicas.slots[i].value(), shares[i]);
 }
 
+void FillSurvival(const algos::Problem& problem, const algos::Placement& placement, v1::PlannedLayer* out) {
+  const auto found = algos::SurvivabilityOf(placement, problem.shape, algos::HostOfRank(problem));
+  out->set_ranks_may_be_lost(static_cast<uint32_t>(std::max(found.ranks.serving, 0)));
+  out->set_hosts_may_be_lost(static_cast<uint32_t>(std::max(found.hosts.serving, 0)));
+  for (ExpertId expert : algos::ExpertsAtRisk(problem, placement)) {
+    out->add_experts_at_risk(static_cast<uint32_t>(expert.value()));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<algos::Problem> ProblemOf(const v1::PlanRequest& request) {
@@ -236,6 +255,7 @@ absl::StatusOr<v1::PlanResponse> PlanFor(const v1::PlanRequest& request, absl::s
     out->set_imbalance_even(after.even);
     out->set_imbalance_shares(after.shared);
     FillPlacement(problem, plan.placement, after.shares, out);
+    FillSurvival(problem, plan.placement, out);
     if (problem.current.empty()) continue;
     const algos::Placement current = LivingPart(problem, problem.current[layer.idx()]);
     const Outlook before = OutlookOf(problem, current, tokens, {}, solver);

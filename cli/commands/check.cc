@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -45,6 +46,30 @@ void ShowJson(const Context& context, const v1::RedundancyReport& report, const 
   context.out << ToJson(all) << "\n";
 }
 
+// The layers that may lose least, and what they would lose.
+void ShowRisk(const Context& context, const v1::RedundancyReport& report) {
+  const bool asked = report.survive_ranks() > 0 || report.survive_hosts() > 0;
+  if (asked) {
+    context.out << "asked to survive any " << report.survive_ranks() << " ranks and any " << report.survive_hosts()
+                << " hosts\n";
+  }
+  constexpr int kLayersShown = 4, kExpertsShown = 16;
+  int num_shown = 0;
+  for (const v1::LayerRedundancy& layer : report.layers()) {
+    const bool is_least = asked ? !layer.experts_at_risk().empty()
+                                : layer.ranks_may_be_lost_at_once() == report.ranks_may_be_lost_at_once();
+    if (!is_least) continue;
+    if (++num_shown > kLayersShown) continue;
+    const auto& experts = layer.experts_at_risk();
+    const int count = std::min(experts.size(), kExpertsShown);
+    context.out << "at risk in layer " << layer.layer() << ": experts "
+                << absl::StrJoin(experts.begin(), experts.begin() + count, ", ");
+    if (experts.size() > count) context.out << " and " << experts.size() - count << " more";
+    context.out << "\n";
+  }
+  if (num_shown > kLayersShown) context.out << "and in " << num_shown - kLayersShown << " further layers (--json)\n";
+}
+
 absl::StatusOr<int> Run(const Context& context) {
   v1::CheckRedundancyRequest request;
   request.set_group(context.arguments.Get("group"));
@@ -66,7 +91,9 @@ absl::StatusOr<int> Run(const Context& context) {
     context.out << "group " << report.group() << ": may lose " << report.ranks_may_be_lost_serving()
                 << " ranks and go on serving, " << report.ranks_may_be_lost_rebalancing()
                 << " and go on rearranging; with the maps in force " << report.ranks_may_be_lost_at_once()
-                << " at once without losing an expert for a moment\n";
+                << " at once without losing an expert for a moment (" << report.ranks_may_be_lost_at_once_rebalancing()
+                << " and go on rearranging), or any " << report.hosts_may_be_lost_at_once() << " hosts\n";
+    ShowRisk(context, report);
     for (const std::string& problem : problems) context.out << "problem: " << problem << "\n";
     if (problems.empty()) context.out << "nothing is wrong\n";
   }

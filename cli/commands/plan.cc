@@ -19,7 +19,9 @@
 #include "algos/base/status_macros.h"
 #include "algos/placement.h"
 #include "algos/policies/registry.h"
+#include "algos/policies/repair/protection.h"
 #include "algos/problem.h"
+#include "algos/survivability.h"
 #include "cli/command.h"
 #include "cli/files/file.h"
 #include "cli/files/limits.h"
@@ -163,6 +165,46 @@ absl::Status WritePlan(const Context& context, const Plan& plan) {
   return absl::OkStatus();
 }
 
+// What a planned layer survives.
+struct Surviving {
+  algos::Survivability of;
+  std::vector<ExpertId> at_risk;
+};
+Surviving SurvivingOf(const algos::Problem& problem, const algos::LayerPlan& plan) {
+  return {algos::SurvivabilityOf(plan.placement, problem.shape, algos::HostOfRank(problem)),
+          algos::ExpertsAtRisk(problem, plan.placement)};
+}
+
+void AddSurviving(const Surviving& surviving, nlohmann::ordered_json& json) {
+  json["ranks_may_be_lost"] = surviving.of.ranks.serving;
+  json["hosts_may_be_lost"] = surviving.of.hosts.serving;
+  json["experts_at_risk"] = nlohmann::ordered_json::array();
+  for (ExpertId expert : surviving.at_risk) json["experts_at_risk"].push_back(expert.value());
+}
+
+// One line for all layers, and one for each of the first that fall short of what is asked.
+void PrintSurviving(const Context& context, const algos::Problem& problem, const std::vector<algos::LayerPlan>& plans) {
+  constexpr int kLayersShown = 4;
+  constexpr size_t kExpertsShown = 16;
+  int ranks = INT_MAX, hosts = INT_MAX, num_short = 0;
+  std::string shown;
+  for (size_t l = 0; l < plans.size(); ++l) {
+    const Surviving surviving = SurvivingOf(problem, plans[l]);
+    ranks = std::min(ranks, surviving.of.ranks.serving);
+    hosts = std::min(hosts, surviving.of.hosts.serving);
+    if (surviving.at_risk.empty() || ++num_short > kLayersShown) continue;
+    absl::StrAppend(&shown, "at risk in layer ", l, ": ", surviving.at_risk.size(), " experts,");
+    for (size_t i = 0; i < std::min(surviving.at_risk.size(), kExpertsShown); ++i) {
+      absl::StrAppend(&shown, " ", surviving.at_risk[i].value());
+    }
+    absl::StrAppend(&shown, surviving.at_risk.size() > kExpertsShown ? " and more\n" : "\n");
+  }
+  context.out << "any " << ranks << " ranks may be lost, or any " << hosts << " hosts, and no expert is\n" << shown;
+  if (num_short > kLayersShown) {
+    context.out << "and in " << num_short - kLayersShown << " further layers (--json names all)\n";
+  }
+}
+
 nlohmann::ordered_json LayerJson(const LayerReport& layer, uint64_t expert_bytes) {
   nlohmann::ordered_json json = {{"imbalance_before", layer.before}, {"imbalance_even", layer.after_even}};
   json["imbalance_shares"] = layer.after_shares;
@@ -185,7 +227,11 @@ void PrintJson(const Context& context, const Plan& plan, uint64_t expert_bytes) 
   json["imbalance_shares"] = report.after_shares;
   json["moves"] = report.num_moves;
   if (expert_bytes != 0) json["bytes"] = static_cast<uint64_t>(report.num_moves) * expert_bytes;
-  for (const LayerReport& layer : report.layers) json["layers"].push_back(LayerJson(layer, expert_bytes));
+  for (size_t l = 0; l < report.layers.size(); ++l) {
+    nlohmann::ordered_json layer = LayerJson(report.layers[l], expert_bytes);
+    AddSurviving(SurvivingOf(plan.problem, plan.after[l]), layer);
+    json["layers"].push_back(std::move(layer));
+  }
   context.out << json.dump() << "\n";
 }
 
@@ -201,8 +247,7 @@ void PrintTable(const Context& context, const Plan& plan, uint64_t expert_bytes)
   Table table(header);
   const auto add = [&](std::string name, const LayerReport& layer, int64_t moves) {
     std::vector<std::string> cells = {std::move(name), ImbalanceText(layer.before), ImbalanceText(layer.after_even),
-                                      ImbalanceText(layer.after_shares),
-                                      absl::StrCat(moves)};
+                                      ImbalanceText(layer.after_shares), absl::StrCat(moves)};
     if (expert_bytes != 0) cells.push_back(BytesText(static_cast<uint64_t>(moves) * expert_bytes));
     table.AddRow(std::move(cells));
   };
@@ -213,6 +258,7 @@ void PrintTable(const Context& context, const Plan& plan, uint64_t expert_bytes)
   add("all", {.before = report.before, .after_even = report.after_even, .after_shares = report.after_shares},
       report.num_moves);
   context.out << table.ToString();
+  if (plan.problem.survive.any()) PrintSurviving(context, plan.problem, plan.after);
   context.err << absl::StrFormat("planned in %.3g ms\n", plan.seconds * 1e3);
   if (context.arguments.Has("out")) context.err << "written to " << context.arguments.Get("out") << "\n";
 }

@@ -15,6 +15,7 @@
 #include "controller/core/layer_shares.h"
 #include "controller/core/rollout_book.h"
 #include "controller/core/slow_loop.h"
+#include "controller/core/survival.h"
 
 namespace evenkeel::controller {
 
@@ -313,7 +314,10 @@ void Group::Advance(absl::Time now, Effects& effects) {
     windows_closed_ = true;
     WatchGap(group, effects);
   }
-  if (FormGroup(group, effects)) AfterForming(now);
+  if (FormGroup(group, effects)) {
+    AfterForming(now);
+    AnnounceSurvival(group, now, effects);
+  }
   if (group.formed) {
     const Planning planning{group, operations_, next_plan_id_};
     group.publisher.Tick(now, group.members, effects);

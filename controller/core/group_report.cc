@@ -2,9 +2,10 @@
 #include "controller/core/group_report.h"
 
 #include <algorithm>
-#include <set>
 
 #include "absl/strings/str_cat.h"
+
+#include "controller/core/survival.h"
 
 namespace evenkeel::controller {
 
@@ -95,11 +96,6 @@ int RanksThatMayGo(const GroupState& group, int spare) {
     ++may_go;
   }
   return may_go;
-}
-
-algos::LayerMap MapInForce(const GroupState& group, LayerId layer) {
-  if (group.publisher.published()) return group.publisher.map(layer);
-  return algos::EvenMap(algos::DefaultPlacement(group.info.shape), group.info.shape.num_experts);
 }
 
 void AddProblems(const GroupState& group, RedundancyReport& report) {
@@ -205,7 +201,6 @@ RedundancyReport ReportRedundancy(const GroupState& group) {
   report.group = group.info.name;
   report.ranks_may_be_lost_serving = RanksThatMayGo(group, 0);
   report.ranks_may_be_lost_rebalancing = RanksThatMayGo(group, 1);
-  int fewest_ranks = shape.num_ranks;
   for (int l = 0; l < group.info.num_layers; ++l) {
     const LayerId layer(l);
     LayerRedundancy redundancy;
@@ -214,15 +209,12 @@ RedundancyReport ReportRedundancy(const GroupState& group) {
     redundancy.free_redundancy = FreeRedundancy(group, layer);
     const algos::LayerMap map = MapInForce(group, layer);
     for (int e = 0; e < shape.num_experts; ++e) {
-      std::set<RankId> ranks;
-      for (SlotIdx slot : map.slots_of(ExpertId(e))) ranks.insert(shape.RankOf(slot));
       redundancy.replicas_of_expert.push_back(map.num_replicas(ExpertId(e)));
-      fewest_ranks = std::min(fewest_ranks, static_cast<int>(ranks.size()));
     }
     report.layers.push_back(std::move(redundancy));
   }
-  report.ranks_may_be_lost_at_once = std::max(0, std::min(fewest_ranks - 1, report.ranks_may_be_lost_serving));
   AddProblems(group, report);
+  ReportSurvival(group, report);
   return report;
 }
 

@@ -109,6 +109,10 @@ void KeepWithinBudgets(std::span<PricedLayer> layers, std::span<const LayerMemor
   for (PricedLayer& layer : layers) {
     LayerDecision& decision = layer.decision;
     if (!decision.act) continue;
+    if (layer.protects) {
+      acting.push_back(&layer);
+      continue;
+    }
     const int left = MovesLeft(memories[decision.layer.idx()], settings, window);
     if (decision.num_moves > left) {
       TakeBack(decision, DecisionReason::kNoMovesLeft,
@@ -122,8 +126,9 @@ void KeepWithinBudgets(std::span<PricedLayer> layers, std::span<const LayerMemor
       acting.push_back(&layer);
     }
   }
-  std::ranges::stable_sort(acting, std::ranges::greater(),
-                           [](const PricedLayer* layer) { return layer->decision.gain_tokens; });
+  std::ranges::stable_sort(acting, std::ranges::greater(), [](const PricedLayer* layer) {
+    return std::pair(layer->protects, layer->decision.gain_tokens);
+  });
   int num_taken = 0;
   uint64_t bytes = 0;
   for (PricedLayer* layer : acting) {

@@ -57,6 +57,7 @@ std::optional<LayerDecision> ReasonNotToPlan(const LayerOutline& layer, const La
 struct PricedLayer {
   LayerDecision decision;
   uint64_t bytes = 0;
+  bool protects = false;  // makes experts survive more: goes first, whatever is left of the layer's own moves
 };
 
 // Takes back the decisions to act that the budgets do not allow. `memories` [num_layers].

@@ -12,6 +12,7 @@
 #include "controller/core/group_flex.h"
 #include "controller/core/layer_choice.h"
 #include "controller/core/load_book.h"
+#include "controller/core/survival.h"
 
 namespace evenkeel::controller {
 
@@ -76,6 +77,8 @@ PlanScope Begin(const GroupState& group, std::string policy) {
   problem.pins = settings.pins;
   problem.capacities = settings.capacities;
   problem.cost = settings.cost;
+  problem.survive = settings.survive;
+  problem.hosts = HostsOf(group);
   return scope;
 }
 
@@ -101,7 +104,8 @@ void ChooseLayers(GroupState& group, PlanScope& scope) {
                                .tokens = load.layer(layer),
                                .imbalance = group.fast_loop.Choose(current, nullptr, load.layer(layer)).level,
                                .holdings = HoldingsOf(current, problem.shape)};
-    if (auto reason = ReasonNotToPlan(outline, memory, settings, group.num_windows_closed)) {
+    auto reason = ReasonNotToPlan(outline, memory, settings, group.num_windows_closed);
+    if (reason.has_value() && !OwesProtection(problem, layer)) {
       scope.skipped.push_back(*std::move(reason));
       continue;
     }

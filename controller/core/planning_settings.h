@@ -58,6 +58,7 @@ struct PlanningSettings {
   std::vector<double> capacities;  // [num_ranks] relative speeds, or empty: all equal
   algos::RankCost cost;
   std::vector<algos::Pin> pins;
+  algos::Survive survive;  // losses that no expert's last replica is to be among
 
   friend bool operator==(const PlanningSettings&, const PlanningSettings&) = default;
 };

@@ -9,6 +9,7 @@
 #include "algos/moves.h"
 #include "algos/trigger.h"
 #include "controller/core/group_bytes.h"
+#include "controller/core/survival.h"
 #include "controller/core/targets.h"
 
 namespace evenkeel::controller {
@@ -84,6 +85,7 @@ std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const 
     const algos::Placement& current = problem.current[layer.idx()];
     const auto tokens = load.layer(layer);
     LayerDecision decision;
+    const int num_protected = NumProtectedMore(problem, layer, target);
     decision.layer = layer;
     decision.num_moves = algos::CountMoves(problem.shape, current, target);
     decision.imbalance_before = fast_loop.Choose(current, nullptr, tokens).level;
@@ -95,6 +97,10 @@ std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const 
       decision.act = decision.num_moves > 0;
       decision.why = decision.act ? DecisionReason::kActs : DecisionReason::kStays;
       decision.reason = decision.act ? "asked for" : absl::StrCat("layer ", layer.value(), ": placed so already");
+    } else if (num_protected > 0) {
+      decision.act = true;
+      decision.why = DecisionReason::kActs;
+      decision.reason = absl::StrCat("lets ", num_protected, " experts survive more losses");
     } else if (!fast_loop.HasEnough(tokens)) {
       decision.why = DecisionReason::kTooLittleLoad;
       decision.reason = absl::StrCat("layer ", layer.value(), ": too little load to judge by");
@@ -110,7 +116,7 @@ std::vector<PricedLayer> PriceOf(const algos::Problem& problem, std::span<const 
             options, decision);
     }
     const uint64_t bytes = static_cast<uint64_t>(decision.num_moves) * info.expert_bytes;
-    priced.push_back({std::move(decision), bytes});
+    priced.push_back({std::move(decision), bytes, num_protected > 0});
   }
   return priced;
 }

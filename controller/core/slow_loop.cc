@@ -16,6 +16,7 @@
 #include "controller/core/layer_choice.h"
 #include "controller/core/plan_scope.h"
 #include "controller/core/pricing.h"
+#include "controller/core/survival.h"
 
 namespace evenkeel::controller {
 
@@ -254,7 +255,7 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   plan.policy = next.policy.empty() ? group.settings.policy : next.policy;
   plan.layers = next.layers;
   plan.for_operator = next.for_operator;
-  if (!AnyLayerHasEnough(group, group.loads.Sum(group.settings.num_windows_for_placement))) {
+  if (!AnyLayerHasEnough(group, group.loads.Sum(group.settings.num_windows_for_placement)) && !OwesProtection(group)) {
     group.next_placement = now + std::min(group.settings.placement_interval, 10 * group.settings.window);
     const std::string reason = "too little load was counted to plan by";
     if (std::exchange(group.last_skip, reason) == reason) return;

@@ -17,6 +17,7 @@
 #include "algos/base/ids.h"
 #include "algos/layer_map.h"
 #include "algos/placement.h"
+#include "algos/problem.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
 
@@ -191,15 +192,23 @@ struct LayerRedundancy {
   int free_redundancy = 0;
   int num_slots_condemned = 0;
   std::vector<int> replicas_of_expert;  // live
+  int ranks_may_be_lost_at_once = 0;    // any so many, with a live replica of each expert left
+  int hosts_may_be_lost_at_once = 0;
+  // Less protected than asked; where nothing is asked: that the loss of one rank more could take.
+  std::vector<ExpertId> experts_at_risk;
 };
 
 struct RedundancyReport {
   std::string group;
   std::vector<LayerRedundancy> layers;
-  int ranks_may_be_lost_serving = 0;      // survivors still have a slot for each expert
-  int ranks_may_be_lost_rebalancing = 0;  // and one more, so that moves stay possible
-  int ranks_may_be_lost_at_once = 0;      // and every expert still has a live replica at that very moment
-  std::vector<std::string> problems;      // empty: all is well
+  int ranks_may_be_lost_serving = 0;              // survivors still have a slot for each expert
+  int ranks_may_be_lost_rebalancing = 0;          // and one more, so that moves stay possible
+  int ranks_may_be_lost_at_once = 0;              // and every expert still has a live replica at that very moment
+  int ranks_may_be_lost_at_once_rebalancing = 0;  // and moves stay possible too
+  int hosts_may_be_lost_at_once = 0;              // the same two, of whole hosts
+  int hosts_may_be_lost_at_once_rebalancing = 0;
+  algos::Survive survive_asked;
+  std::vector<std::string> problems;  // empty: all is well
 };
 
 }  // namespace evenkeel::controller

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "algos/survivability.h"
+
 namespace evenkeel::algos {
 
 Protection::Protection(const Problem& problem)
@@ -58,6 +60,19 @@ std::vector<int> Protection::LevelsOf(const Placement& placement) const {
   std::vector<int> levels;
   for (const std::vector<int32_t>& ranks : ranks_of) levels.push_back(LevelOf(ranks));
   return levels;
+}
+
+std::vector<ExpertId> ExpertsAtRisk(const Problem& problem, const Placement& placement) {
+  if (!problem.survive.any()) return SurvivabilityOf(placement, problem.shape, HostOfRank(problem)).ranks.at_risk;
+  const Protection protection(problem);
+  const int asked = std::max(problem.survive.ranks, problem.survive.hosts);
+  const std::vector<int> levels = protection.LevelsOf(placement);
+  std::vector<ExpertId> at_risk;
+  for (size_t e = 0; e < levels.size(); ++e) {
+    const bool is_short = levels[e] < protection.num_levels() || protection.num_levels() < asked;
+    if (is_short) at_risk.push_back(ExpertId(static_cast<int32_t>(e)));
+  }
+  return at_risk;
 }
 
 }  // namespace evenkeel::algos

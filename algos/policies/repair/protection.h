@@ -50,4 +50,8 @@ class Protection {
   int num_levels_ = 0;
 };
 
+// The experts of `placement` that survive less than the problem asks; where it asks nothing, those that the loss of one
+// rank more than the placement survives could take. Ascending.
+std::vector<ExpertId> ExpertsAtRisk(const Problem& problem, const Placement& placement);
+
 }  // namespace evenkeel::algos
