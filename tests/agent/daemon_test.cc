@@ -232,6 +232,29 @@ TEST_CASE("the engine's end is told to the controller, and is the agent's", "[da
   CHECK(controller.Await<EngineStatus>([](const EngineStatus& m) { return !m.alive; }));
 }
 
+TEST_CASE("the end of another rank's engine is told to the controller, and to its successor", "[daemon]") {
+  Rig rig;
+  rig.Welcome(3);
+  auto peer = std::make_unique<TestRegion>(OptionsOf(rig.directory, 0));
+  peer->MakeReady();
+  const Member member{RankId(0), evenkeel_incarnation(peer->get())};
+  const Member self{RankId(1), evenkeel_incarnation(rig.engine.get())};
+  REQUIRE(rig.controller.Say(ViewUpdate{{.number = 1, .members = {member, self}}}));
+  REQUIRE(rig.controller.Await<Quiesced>([](const Quiesced& m) { return m.view_number == 1; }));
+  CHECK_FALSE(rig.controller.Await<PeerEnded>([](const PeerEnded&) { return true; }, 2 * PeerWatch::kScan));
+  peer = nullptr;
+  const auto ended = rig.controller.Await<PeerEnded>();
+  REQUIRE(ended.has_value());
+  CHECK(ended->member == member);
+
+  const int port = rig.controller.port();
+  rig.controller.Stop();
+  FakeController successor(port);
+  REQUIRE(successor.Await<Attach>());
+  REQUIRE(successor.Say(Welcome{.term = 4, .settings = Settings()}));
+  CHECK(successor.Await<PeerEnded>());
+}
+
 TEST_CASE("the agent is over as soon as its farewell is, not at its next look at the region", "[daemon]") {
   // From the controller's hearing of the end; on a busy machine the best of a few.
   const absl::Duration wanted = Daemon::kFarewell + RegionWatch::kSlow / 4;
