@@ -264,6 +264,8 @@ TEST_CASE("closing ends all reads, delivers their completions, and starts no mor
   stores.OfferToOthers();
   for (Transport* transport : std::vector<Transport*>{stores.pool.get(), stores.remote.get()}) {
     CAPTURE(transport == stores.remote.get());
+    // UCX 1.13 ends the process of a source whose answer to a connection finds the reader gone: let there be one.
+    REQUIRE(stores.Read(*transport, stores.Request(stores.PoolEndpoint(), 3)).ok());
     absl::Mutex mutex;
     int num_ended = 0;
     for (int i = 0; i < 3; ++i) {
