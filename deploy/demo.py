@@ -168,7 +168,8 @@ def serve(cluster: Cluster, seconds: float) -> dict:
             if not asked and elapsed > seconds * 0.4:
                 asked = True
                 request = subprocess.Popen([str(cluster.options.binaries.keelctl), f"--controller={cluster.address}",
-                                            "rearrange", f"--group={cluster.options.group}"],
+                                            "rearrange", f"--group={cluster.options.group}",
+                                            "--policy-config=gain_min=0"],  # whatever it gains, as it was asked for
                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if watch.samples and (screen.live or watch.samples[-1] is not shown):
                 shown = watch.samples[-1]

@@ -182,7 +182,7 @@ using Effects = std::vector<Effect>;
 
 // Per group; every field has a default that suits a production group. Validated by the configuration's converter.
 struct GroupSettings {
-  std::string policy = "greedy";
+  std::string policy = "flex";
   // Fast loop.
   bool shares_enabled = true;
   absl::Duration shares_interval = absl::Seconds(1);  // at most this often
@@ -193,7 +193,7 @@ struct GroupSettings {
   int num_windows_for_shares = 5;
   // Slow loop.
   bool placement_enabled = true;
-  absl::Duration placement_interval = absl::Seconds(60);
+  absl::Duration placement_interval = absl::Seconds(10);  // this and the planning's budget: flex's (PaceOf)
   int num_windows_for_placement = 60;
   double placement_min_gain = 0.02;                      // per layer, predicted imbalance with shares solved
   absl::Duration placement_horizon = absl::Minutes(10);  // over which a gain must pay for its bytes

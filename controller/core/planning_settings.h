@@ -49,9 +49,9 @@ struct PlanningSettings {
   double layer_rest_rise = 0.1;
 
   // Budgets of the controller's own plans; 0: no limit.
-  int layers_max = 0;                      // a plan, those of the greatest gain first
-  int moves_per_layer_max = 0;             // a plan
-  double layer_moves_per_100_windows = 0;  // a layer, saved up over 100 windows at most
+  int layers_max = 0;                       // a plan, those of the greatest gain first
+  int moves_per_layer_max = 0;              // a plan
+  double layer_moves_per_100_windows = 10;  // a layer, saved up over 100 windows at most
   uint64_t bytes_per_plan_max = 0;
 
   int num_expert_groups = 1;       // groups of experts that routing keeps together; divides num_experts

@@ -82,6 +82,7 @@ TEST_CASE("whatever dies in whatever order, no rule is broken and the group goes
   CAPTURE(seed);
   Rng rng(static_cast<uint64_t>(seed) * 7919);
   Cluster::Options options = Basic();
+  options.settings = PlannedBy(seed % 2 == 0 ? "flex" : "greedy");
   options.shape.num_experts = static_cast<int>(rng.Between(5, 11));
   options.settings.defaults.placement_enabled = rng.Chance(0.5);
   options.settings.defaults.placement_interval = absl::Seconds(2);

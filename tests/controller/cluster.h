@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -22,10 +23,21 @@
 #include "algos/protocol/messages.h"
 #include "controller/core/coordinator.h"
 #include "controller/core/event.h"
+#include "controller/core/planning_settings.h"
 
 namespace evenkeel::controller {
 
 using Maps = std::vector<algos::LayerMap>;  // [num_layers]
+
+// Of groups that `policy` plans, at its pace.
+inline CoordinatorSettings PlannedBy(std::string policy) {
+  CoordinatorSettings settings;
+  const Pace pace = PaceOf(policy);
+  settings.defaults.policy = std::move(policy);
+  settings.defaults.placement_interval = pace.placement_interval;
+  settings.defaults.planning.layer_moves_per_100_windows = pace.layer_moves_per_100_windows;
+  return settings;
+}
 
 struct FakeAgent {
   Member member;
@@ -53,7 +65,7 @@ class Cluster {
   struct Options {
     algos::Shape shape{.num_experts = 8, .num_ranks = 4, .slots_per_rank = 3};
     int num_layers = 2;
-    CoordinatorSettings settings;
+    CoordinatorSettings settings = PlannedBy("greedy");
     Routing routing = Routing::kSender;
     bool may_lose_experts = false;  // the judge lets maps name no replica of an expert
   };

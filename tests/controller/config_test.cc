@@ -31,7 +31,12 @@ TEST_CASE("an empty configuration gives the defaults", "[config]") {
   CHECK(settings->listen == "127.0.0.1:7400");
   CHECK(settings->http_listen == "127.0.0.1:7401");
   CHECK(settings->store.empty());
-  CHECK(settings->coordinator.defaults == GroupSettings());
+  const GroupSettings& defaults = settings->coordinator.defaults;
+  CHECK(defaults == GroupSettings());
+  CHECK(defaults.policy == "flex");
+  const Pace pace = PaceOf(defaults.policy);
+  CHECK(defaults.placement_interval == pace.placement_interval);
+  CHECK(defaults.planning.layer_moves_per_100_windows == pace.layer_moves_per_100_windows);
   CHECK(settings->coordinator.groups.empty());
   CHECK(ErrorOf("{}") == "accepted");
 }
@@ -167,7 +172,8 @@ TEST_CASE("planning settings out of range are refused by the path of the field",
       {"pins { } pins { expert: 70000 }", "defaults.pins[1].expert is 70000: 0 to 65535 wanted"},
       {"policy: ''", "defaults.policy is empty: a policy wanted"},
       {"policy_options { key: 'depth' value: 2 }",
-       "defaults.policy_options: policy greedy: no option 'depth'; it has none"},
+       "defaults.policy_options: policy flex: no option 'depth'; it has gain_min, weight_now, exaggeration, "
+       "episodes_max"},
       {"decode_policy_options { key: 'depth' value: 2 }",
        "defaults.decode_policy_options: defaults.decode_policy is not set"},
   };

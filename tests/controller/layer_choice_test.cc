@@ -137,6 +137,7 @@ TEST_CASE("a rest ends after its windows", "[layer_choice]") {
 
 TEST_CASE("moves are saved up over a hundred windows and no longer", "[layer_choice]") {
   PlanningSettings settings;
+  settings.layer_moves_per_100_windows = 0;
   LayerMemory memory;
   CHECK(MovesLeft(memory, settings, kWindow) == INT_MAX);
   settings.layer_moves_per_100_windows = 10;
