@@ -245,6 +245,26 @@ class Cluster:
         return all(member["attached"] and member["quiesced_epoch"] == group["epoch"] for member in group["members"]
                    if not members or member["member"].get("rank", 0) in members)
 
+    def admit(self, *ranks: int, timeout: float = 120.0) -> dict:
+        """Admits ranks through keelctl and waits; the operation's last state."""
+        return self.keelctl_json("admit", f"--group={self.options.group}", *map(str, ranks), timeout=timeout, check=False)
+
+    def drain(self, *ranks: int, grace: str = "", timeout: float = 120.0) -> dict:
+        """Drains ranks through keelctl and waits until they are safe to terminate; the operation's last state."""
+        arguments = [f"--grace={grace}"] if grace else []
+        return self.keelctl_json("drain", f"--group={self.options.group}", *map(str, ranks), *arguments,
+                                 timeout=timeout, check=False)
+
+    def membership(self) -> dict:
+        """What `keelctl ranks --json` says; no ranks while the controller does not know the group."""
+        text = self.keelctl("ranks", f"--group={self.options.group}", "--json", check=False)
+        return numbers(json.loads(text)) if text else {"ranks": []}
+
+    def standings(self) -> dict[int, str]:
+        """How each rank stands: absent, joining, serving, draining, lost, left."""
+        return {status.get("rank", 0): status["standing"].removeprefix("RANK_STANDING_").lower()
+                for status in self.membership()["ranks"]}
+
     def fully_replicated(self) -> bool:
         """Every expert has a live slot, and no operation runs."""
         group = self.group()
