@@ -65,6 +65,11 @@ absl::Status CheckOptions(const std::string& name, const RearrangeRequested& req
   return algos::ReadOptions(policy.name, policy.options, config).status();
 }
 
+std::string MadeUpId(const char* what) {
+  absl::BitGen generator;
+  return absl::StrCat(what, "-", absl::Hex(absl::Uniform<uint64_t>(generator), absl::kZeroPad16));
+}
+
 const char* NameOf(OperationState state) {
   static constexpr const char* kNames[] = {"planning", "running",    "done",     "failed",
                                            "skipped",  "superseded", "cancelled"};
@@ -205,10 +210,7 @@ absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
   EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, coordinator_.GetGroup(request.group, runtime::MonotonicNow()));
   EVENKEEL_RETURN_IF_ERROR(CheckAgainst(group, request));
   EVENKEEL_RETURN_IF_ERROR(CheckOptions(request.policy.empty() ? group.policy : request.policy, request));
-  if (request.operation_id.empty()) {
-    absl::BitGen generator;
-    request.operation_id = absl::StrCat("rearrange-", absl::Hex(absl::Uniform<uint64_t>(generator), absl::kZeroPad16));
-  }
+  if (request.operation_id.empty()) request.operation_id = MadeUpId("rearrange");
   if (!group.running_operation.empty() && !request.dry_run) {
     const absl::StatusOr<OperationProgress> running = coordinator_.GetOperation(group.running_operation);
     if (running.ok() && running->cause == Cause::kOperator) {
@@ -216,6 +218,28 @@ absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
           absl::StrCat("rearrangement ", running->id, " of group ", group.name, " is running"));
     }
   }
+  Step(request);
+  return request.operation_id;
+}
+
+absl::StatusOr<std::string> Conductor::Admit(AdmitRequested request) {
+  EVENKEEL_RETURN_IF_ERROR(CheckRequestId(request.operation_id));
+  if (coordinator_.GetOperation(request.operation_id).ok()) return request.operation_id;
+  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
+  EVENKEEL_ASSIGN_OR_RETURN(request.group, ResolveGroup(request.group));
+  EVENKEEL_RETURN_IF_ERROR(coordinator_.CheckAdmit(request));
+  if (request.operation_id.empty()) request.operation_id = MadeUpId("admit");
+  Step(request);
+  return request.operation_id;
+}
+
+absl::StatusOr<std::string> Conductor::Drain(DrainRequested request) {
+  EVENKEEL_RETURN_IF_ERROR(CheckRequestId(request.operation_id));
+  if (coordinator_.GetOperation(request.operation_id).ok()) return request.operation_id;
+  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
+  EVENKEEL_ASSIGN_OR_RETURN(request.group, ResolveGroup(request.group));
+  EVENKEEL_RETURN_IF_ERROR(coordinator_.CheckDrain(request));
+  if (request.operation_id.empty()) request.operation_id = MadeUpId("drain");
   Step(request);
   return request.operation_id;
 }

@@ -63,6 +63,10 @@ class Conductor {
   // none). See Control.Rearrange for errors.
   absl::StatusOr<std::string> Rearrange(RearrangeRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
+  // Likewise. See Control.AdmitRank and DrainRank.
+  absl::StatusOr<std::string> Admit(AdmitRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<std::string> Drain(DrainRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
   // The operation as it then is. See Control.CancelOperation for errors.
   absl::StatusOr<OperationProgress> Cancel(const std::string& operation_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 

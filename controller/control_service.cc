@@ -10,16 +10,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/btree_map.h"
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
 #include "controller/convert_operation.h"
 #include "controller/convert_status.h"
 #include "controller/grpc_status.h"
+#include "controller/rank_calls.h"
 #include "controller/stateless_plan.h"
 #include "controller/stats_watchers.h"
-#include "controller/watch_stream.h"
 #include "proto/evenkeel/v1/control.grpc.pb.h"
 #include "runtime/clock.h"
 
@@ -47,104 +46,16 @@ absl::StatusOr<std::vector<LayerId>> LayersOf(const google::protobuf::RepeatedFi
 
 }  // namespace
 
-struct ControlService::State : public v1::Control::CallbackService {
-  using Unary = grpc::ServerUnaryReactor;
-  using Context = grpc::CallbackServerContext;
-  using OperationStream = WatchStream<v1::Operation>;
-
+struct ControlService::State : public RankCalls {
   State(runtime::Strand& the_strand, Conductor& the_conductor, std::string the_default_policy)
-      : strand(the_strand),
-        conductor(the_conductor),
+      : RankCalls(the_strand, the_conductor),
         default_policy(std::move(the_default_policy)),
         plans({.name = "asked plans", .queue_capacity = kPlansMax}) {}
-
-  // Runs `answer` on the strand and finishes the call with its status.
-  Unary* Answer(Context* context, std::function<absl::Status()> answer) {
-    Unary* reactor = context->DefaultReactor();
-    const absl::Status posted = strand.Post([this, reactor, answer = std::move(answer)] {
-      strand.AssertHeld();
-      reactor->Finish(ToGrpc(answer()));
-    });
-    if (!posted.ok()) reactor->Finish(ToGrpc(posted));
-    return reactor;
-  }
-
-  // A watching call: `begin` runs on the strand and may refuse; Forget follows on the strand when it is over.
-  template <typename Message>
-  WatchStream<Message>* Watch(
-      std::function<absl::Status(uint64_t, const std::shared_ptr<WatchStream<Message>>&)> begin) {
-    const uint64_t call = ++next_call;
-    auto stream = WatchStream<Message>::Create([this, call] {
-      (void)strand.PostEssential([this, call] {
-        strand.AssertHeld();
-        Forget(call);
-      });
-    });
-    stream->StartSendInitialMetadata();  // so that the caller knows the call was taken
-    const absl::Status posted = strand.Post([this, stream, call, begin = std::move(begin)] {
-      strand.AssertHeld();
-      absl::Status status = ended;
-      if (status.ok() && enders.size() >= static_cast<size_t>(kWatchersMax)) {
-        status = absl::ResourceExhaustedError(absl::StrCat("already ", kWatchersMax, " calls are watching"));
-      }
-      if (status.ok()) {
-        enders[call] = [stream](const absl::Status& why) { stream->End(why); };
-        status = begin(call, stream);
-      }
-      if (!status.ok()) stream->End(status);
-    });
-    if (!posted.ok()) stream->End(posted);
-    return stream.get();
-  }
-
-  void Forget(uint64_t call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
-    conductor.AssertHeld();
-    enders.erase(call);
-    stats.Remove(call);
-    if (const auto watch = watches.find(call); watch != watches.end()) {
-      conductor.Unwatch(watch->second);
-      watches.erase(watch);
-    }
-  }
-
-  // Tells `stream` of every change of operations that `wanted` accepts.
-  void Follow(uint64_t call, const std::shared_ptr<OperationStream>& stream,
-              std::function<bool(const OperationProgress&)> wanted, bool end_when_final)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
-    conductor.AssertHeld();
-    watches[call] = conductor.Watch([stream, wanted = std::move(wanted), end_when_final](const OperationProgress& o) {
-      if (!wanted(o)) return;
-      v1::Operation message;
-      const bool ends = end_when_final && IsFinal(o.state);
-      ToProto(o, ends ? Decisions::kIncluded : Decisions::kLeftOut, &message);
-      stream->Push(o.id, std::move(message));
-      if (ends) stream->End(absl::OkStatus());
-    });
-  }
-
-  // Tells `stream` how the operation is, then of its changes until it ends.
-  absl::Status FollowOne(uint64_t call, const std::shared_ptr<OperationStream>& stream, const std::string& id)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
-    conductor.AssertHeld();
-    EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress now, conductor.coordinator().GetOperation(id));
-    Follow(
-        call, stream, [id](const OperationProgress& o) { return o.id == id; }, /*end_when_final=*/true);
-    v1::Operation message;
-    ToProto(now, IsFinal(now.state) ? Decisions::kIncluded : Decisions::kLeftOut, &message);
-    stream->Push(id, std::move(message));
-    if (IsFinal(now.state)) stream->End(absl::OkStatus());
-    return absl::OkStatus();
-  }
-
-  static absl::Status NotKept(const std::string& id, const absl::Status& why) {
-    return absl::Status(why.code(), absl::StrCat("operation ", id, " is under way but not stored: ", why.message(),
-                                                 "; ask again with the same id"));
-  }
 
   // ---- Calls
 
   OperationStream* Rearrange(Context*, const v1::RearrangeRequest* request) override {
-    return Watch<v1::Operation>([this, request = *request](uint64_t call, const auto& stream) -> absl::Status {
+    return Start([this, request = *request]() -> absl::StatusOr<std::string> {
       strand.AssertHeld();
       conductor.AssertHeld();
       RearrangeRequested wanted{.operation_id = request.request_id(),
@@ -154,14 +65,7 @@ struct ControlService::State : public v1::Control::CallbackService {
                                 .dry_run = request.dry_run(),
                                 .policy_options = {request.policy_options().begin(), request.policy_options().end()}};
       EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
-      EVENKEEL_ASSIGN_OR_RETURN(const std::string id, conductor.Rearrange(std::move(wanted)));
-      conductor.WhenKept(id, [this, call, stream, id](const absl::Status& kept) {
-        strand.AssertHeld();
-        if (!enders.contains(call)) return;  // the caller left
-        const absl::Status told = kept.ok() ? FollowOne(call, stream, id) : NotKept(id, kept);
-        if (!told.ok()) stream->End(told);
-      });
-      return absl::OkStatus();
+      return conductor.Rearrange(std::move(wanted));
     });
   }
 
@@ -333,18 +237,15 @@ struct ControlService::State : public v1::Control::CallbackService {
     });
   }
 
-  runtime::Strand& strand;
-  Conductor& conductor;
-  const std::string default_policy;
-  std::atomic<uint64_t> next_call = 0;
-  std::atomic<bool> ending = false;  // plans that wait are not begun
+  void Forgotten(uint64_t call) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
+    stats.Remove(call);
+    RankCalls::Forgotten(call);
+  }
 
-  // Of the watching calls, by call.
-  absl::btree_map<uint64_t, std::function<void(const absl::Status&)>> enders ABSL_GUARDED_BY(strand);
-  absl::btree_map<uint64_t, Conductor::WatcherId> watches ABSL_GUARDED_BY(strand);
+  const std::string default_policy;
+  std::atomic<bool> ending = false;  // plans that wait are not begun
   StatsWatchers stats ABSL_GUARDED_BY(strand);
-  absl::Status ended ABSL_GUARDED_BY(strand);  // why new ones are refused; OK: they are not
-  runtime::Strand plans;                       // last: its tasks use the above
+  runtime::Strand plans;  // last: its tasks use the above
 };
 
 ControlService::ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy)
@@ -355,22 +256,19 @@ grpc::Service& ControlService::service() { return *state_; }
 
 absl::Time ControlService::NextWakeup() const {
   state_->strand.AssertHeld();
-  return state_->stats.NextWakeup();
+  return std::min(state_->stats.NextWakeup(), state_->memberships.NextWakeup());
 }
 
 void ControlService::Wake(absl::Time now) {
   state_->strand.AssertHeld();
   state_->conductor.AssertHeld();
   state_->stats.Wake(state_->conductor.coordinator(), now);
+  state_->memberships.Wake(state_->conductor.coordinator(), now);
 }
 
 void ControlService::EndAll(absl::Status why) {
   state_->ending = true;
-  (void)state_->strand.PostEssential([state = state_.get(), why] {
-    state->strand.AssertHeld();
-    state->ended = why;
-    for (const auto& [call, end] : state->enders) end(why);
-  });
+  state_->EndWatches(std::move(why));
 }
 
 }  // namespace evenkeel::controller

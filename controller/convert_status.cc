@@ -46,6 +46,7 @@ void Fill(const LayerStatus& value, v1::LayerStatus* message) {
   message->set_num_slots_free(Count(value.num_slots_free));
   message->set_num_slots_condemned(Count(value.num_slots_condemned));
   message->set_free_redundancy(value.free_redundancy);
+  for (ExpertId expert : value.experts_lost) message->add_experts_lost(static_cast<uint32_t>(expert.value()));
 }
 
 void Fill(const WaveBlocked& value, v1::WaveBlocked* message) {
@@ -76,6 +77,8 @@ void Fill(const GroupTotals& value, v1::GroupTotals* message) {
   message->set_layers_resting(value.layers_resting);
   message->set_layers_over_budget(value.layers_over_budget);
   message->set_layers_without_gain(value.layers_without_gain);
+  message->set_ranks_lost(value.ranks_lost);
+  message->set_experts_restored(value.experts_restored);
 }
 
 }  // namespace

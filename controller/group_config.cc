@@ -117,6 +117,10 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSe
        &s.placement_horizon},
       {"move_deadline_ms", 1, kHourMs, c.has_move_deadline_ms(), c.move_deadline_ms(), &s.move_deadline},
       {"wave_deadline_ms", 1, kHourMs, c.has_wave_deadline_ms(), c.wave_deadline_ms(), &s.wave_deadline},
+      {"agent_lease_ms", 100, kHourMs, c.has_agent_lease_ms(), c.agent_lease_ms(), &s.agent_lease},
+      {"engine_lease_ms", 100, kDayMs, c.has_engine_lease_ms(), c.engine_lease_ms(), &s.engine_lease},
+      {"agent_reconnect_max_ms", 0, kHourMs, c.has_agent_reconnect_max_ms(), c.agent_reconnect_max_ms(),
+       &s.agent_reconnect_max},
       {"drain_grace_ms", 0, kDayMs, c.has_drain_grace_ms(), c.drain_grace_ms(), &s.drain_grace},
   };
   for (const auto& time : times) {
@@ -152,6 +156,7 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSe
        &s.copies_per_source_max},
       {"mismatches_until_condemned", 1000, c.has_mismatches_until_condemned(), c.mismatches_until_condemned(),
        &s.mismatches_until_condemned},
+      {"witnesses", 1000, c.has_witnesses(), c.witnesses(), &s.witnesses},
   };
   for (const auto& count : counts) {
     EVENKEEL_RETURN_IF_ERROR(ReadCount({field(count.name), 1, count.high}, count.has, count.value, count.target));
@@ -189,6 +194,10 @@ void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
   c->set_auto_rejoin(s.auto_rejoin);
   c->set_auto_admit(s.auto_admit);
   c->set_drain_grace_ms(Ms(s.drain_grace));
+  c->set_agent_lease_ms(Ms(s.agent_lease));
+  c->set_engine_lease_ms(Ms(s.engine_lease));
+  c->set_agent_reconnect_max_ms(Ms(s.agent_reconnect_max));
+  c->set_witnesses(Count(s.witnesses));
   v1::AgentConfig* agent = c->mutable_agent();
   agent->set_report_interval_ms(Ms(s.agent.report_interval));
   agent->set_bytes_per_second_max(s.agent.bytes_per_second_max);

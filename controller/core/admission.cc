@@ -48,6 +48,46 @@ void TakeInventory(GroupState& group, const Attach& attach, absl::Time now, Effe
   }
 }
 
+bool Contains(const View& view, const Member& member) { return std::ranges::binary_search(view.members, member); }
+
+// Until the group has formed under this term, the newest view that any agent knows says who its members are.
+void LearnView(GroupState& group, const View& view, absl::Time now, Effects& effects) {
+  if (group.formed || view.members.empty() || view.number <= group.told_view.number) return;
+  group.told_view = view;
+  for (int r = 0; r < group.info.shape.num_ranks; ++r) {
+    const RankId rank(r);
+    const MemberRecord& record = group.members.at(rank);
+    const auto found = std::ranges::find(view.members, rank, &Member::rank);
+    if (found == view.members.end()) {
+      if (!record.in_view()) continue;
+      group.members.SetStanding(rank, r < group.info.num_first_ranks() ? Standing::kLost : Standing::kAbsent, now);
+    } else if (record.member == *found) {
+      if (!record.in_view()) group.members.SetStanding(rank, Standing::kServing, now);
+    } else {
+      if (record.attached()) effects.push_back(CloseSession{*record.session});  // it waits when it comes again
+      group.members.Expect(*found, now);
+      group.slots.Reset(rank);
+      group.loads.Restart(rank);
+      group.evidence.Forget(rank, now);
+    }
+  }
+}
+
+// A member that was expelled without this controller's knowing more of it than the view that lacks it.
+absl::Status RefuseExpelled(const GroupState& group, SessionId session, const Attach& attach, Effects& effects) {
+  const View& newest = group.formed ? group.publisher.view() : group.told_view;
+  const bool was_member = attach.view.number > 0 && attach.view.number <= newest.number;
+  if (!was_member || Contains(newest, attach.member)) return absl::OkStatus();
+  if (group.members.at(attach.member.rank).member == attach.member) return absl::OkStatus();
+  if (group.term > 0) {
+    effects.push_back(SendToAgent{session, Welcome{group.term, group.settings.agent}});
+    effects.push_back(SendToAgent{session, ViewUpdate{newest}});
+  }
+  return absl::FailedPreconditionError(absl::StrCat("attach rank ", attach.member.rank.value(), " incarnation ",
+                                                    attach.member.incarnation, ": view ", newest.number,
+                                                    " is without it; its engine must be started anew to come back"));
+}
+
 void Greet(GroupState& group, const MemberRecord& member, const Attach& attach, Effects& effects) {
   effects.push_back(SendToAgent{*member.session, Welcome{group.term, group.settings.agent}});
   if (group.slots.dirty()) {
@@ -126,6 +166,7 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
       group.orders.Cancel(layer, slot, group.members, group.slots, now, effects);
       break;
     case SlotTable::Outcome::kLost:
+      group.restores.Look();
       group.Alert(absl::StrCat("rank ", group.info.shape.RankOf(slot).value(), " lost the content of slot ",
                                slot.value(), " of layer ", layer.value(), ", which the maps named"),
                   effects);
@@ -136,7 +177,8 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
       break;
   }
   const Slot& now_known = group.slots.at(layer, slot);
-  if (group.formed && now_known.spare() && group.slots.NumLive(layer, now_known.expert) == 0) {
+  const bool member = group.members.at(group.info.shape.RankOf(slot)).in_view();
+  if (group.formed && member && now_known.spare() && group.slots.NumLive(layer, now_known.expert) == 0) {
     group.slots.StageAdd(layer, slot);  // its expert has no other replica: use it at once
   }
   if (now_known.use == SlotUse::kCondemned && end.num_corrupt > 0) {
@@ -151,16 +193,26 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
                                                  absl::Time now, Effects& effects) {
   EVENKEEL_RETURN_IF_ERROR(CheckSameGroup(group.info, attach.group));
   const RankId rank = attach.member.rank;
+  LearnView(group, attach.view, now, effects);
+  EVENKEEL_RETURN_IF_ERROR(RefuseExpelled(group, session, attach, effects));
   const bool known = group.members.at(rank).member == attach.member;
-  EVENKEEL_ASSIGN_OR_RETURN(const Membership::Admission admission,
-                            group.members.Admit(session, attach, {.replace = !group.formed}, now));
+  EVENKEEL_ASSIGN_OR_RETURN(
+      const Membership::Admission admission,
+      group.members.Admit(session, attach, {.replace = !group.formed && group.told_view.number == 0}, now));
+  group.highest_view = std::max(group.highest_view, attach.view.number);
   if (admission == Membership::Admission::kWaits) return admission;
   if (!known) {
     group.loads.Restart(rank);
     group.slots.Reset(rank);
+    group.evidence.Forget(rank, now);
   }
-  group.highest_view = std::max(group.highest_view, attach.view.number);
+  group.evidence.Hear(rank, now);
   MemberRecord& member = group.members.at(rank);
+  if (!member.in_view()) {
+    // It was a member, and is to learn that it is none any more.
+    if (group.term > 0) Greet(group, member, attach, effects);
+    return admission;
+  }
   Effects orders;
   TakeInventory(group, attach, now, orders);
   if (group.term > 0) {
@@ -178,6 +230,20 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
   return admission;
 }
 
+void AdmitNewcomer(GroupState& group, const Waiter& waiter, absl::Time now, Effects& effects) {
+  const RankId rank = waiter.attach.member.rank;
+  const MemberRecord& member = group.members.Join(waiter, now);
+  group.loads.Restart(rank);
+  group.evidence.Forget(rank, now);
+  group.slots.SetBarred(rank, true);
+  group.slots.Reset(rank, group.publisher.epoch());
+  Greet(group, member, waiter.attach, effects);
+  Effects orders;
+  TakeInventory(group, waiter.attach, now, orders);
+  CancelOrphans(group, member, orders);
+  effects.insert(effects.end(), orders.begin(), orders.end());
+}
+
 void WelcomeAll(GroupState& group, Effects& effects) {
   for (const MemberRecord& member : group.members.members()) {
     if (!member.attached()) continue;
@@ -186,9 +252,27 @@ void WelcomeAll(GroupState& group, Effects& effects) {
   }
 }
 
+namespace {
+
+// Members that join, and that a controller before had not told yet, or not all others: they are accepted first.
+void HoldFresh(GroupState& group) {
+  for (const MemberRecord& known : group.members.members()) {
+    if (!known.fresh || !known.in_view() || !known.attached()) continue;
+    MemberRecord& member = group.members.at(known.member.rank);
+    member.standing = Standing::kJoining;
+    member.held = true;
+    group.slots.SetBarred(member.member.rank, true);
+    group.changes.newcomers[member.member.rank] = group.highest_view + 1;
+  }
+}
+
+}  // namespace
+
 bool FormGroup(GroupState& group, Effects& effects) {
   if (group.formed || group.term == 0 || !group.members.AllAttached()) return false;
   group.formed = true;
+  group.restores.Look();
+  HoldFresh(group);
   group.publisher.PublishView({group.highest_view + 1, group.members.Members()}, group.members, effects);
   ++group.highest_view;
   for (const FingerprintConflict& conflict : group.slots.FixFingerprints()) {

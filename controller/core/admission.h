@@ -26,6 +26,10 @@ absl::Status CheckSameGroup(const GroupInfo& group, const GroupInfo& other);
 absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId session, const Attach& attach,
                                                  absl::Time now, Effects& effects);
 
+// Takes a waiter into the set, held: welcomed, but told of no view and sent no maps yet, its slots barred. The caller
+// publishes the view. Requires: its rank is not in the view and nobody speaks for it.
+void AdmitNewcomer(GroupState& group, const Waiter& waiter, absl::Time now, Effects& effects);
+
 // Welcomes all that attached before the term was taken.
 void WelcomeAll(GroupState& group, Effects& effects);
 

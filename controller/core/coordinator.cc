@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -16,6 +17,8 @@
 #include "controller/core/group_report.h"
 #include "controller/core/operations.h"
 #include "controller/core/planning_settings.h"
+#include "controller/core/rank_changes.h"
+#include "controller/core/rank_requests.h"
 
 namespace evenkeel::controller {
 
@@ -43,8 +46,14 @@ struct Coordinator::State {
   void On(absl::Time now, const RearrangeRequested& event, Effects& effects);
   void On(absl::Time now, const PlanComputed& event, Effects& effects);
   void On(absl::Time now, const CancelRequested& event, Effects& effects);
+  void On(absl::Time now, const AdmitRequested& event, Effects& effects);
+  void On(absl::Time now, const DrainRequested& event, Effects& effects);
   void On(absl::Time, const Tick&, Effects&) {}
 
+  // The group that an operator's request is for, or null: then the operation failed. Requires: its id is unknown.
+  Group* GroupFor(OperationProgress asked, absl::Time now, Effects& effects);
+  // Has operations of ranks that come or go go on in `group`.
+  void HandOver(Group& group) const;
   void Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
   absl::Status TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
   bool StepsDownFor(const Attach& attach, Effects& effects);
@@ -137,6 +146,7 @@ void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
                        now, effects);
       continue;
     }
+    if (IsRankChange(operation.cause)) continue;  // goes on under its id
     operations.Close(operation.id, OperationState::kSuperseded,
                      absl::StrCat("the controller was started anew; ",
                                   operation.dry_run ? "ask again" : absl::StrCat("planned again in term ", term)),
@@ -149,6 +159,7 @@ void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
   }
   for (auto& [name, group] : groups) {
     if (const auto left = plan_anew.find(name); left != plan_anew.end()) group->PlanAnew(left->second);
+    HandOver(*group);
     group->TakeTerm(term, effects);
   }
 }
@@ -171,6 +182,7 @@ void Coordinator::State::AddGroup(const GroupInfo& info, absl::Time now) {
   auto group = std::make_unique<Group>(info, SettingsOf(info.name), term, operations, next_plan_id, now);
   if (const auto left = plan_anew.find(info.name); left != plan_anew.end()) group->PlanAnew(left->second);
   if (const auto before = forgotten.find(info.name); before != forgotten.end()) group->ContinueFrom(before->second);
+  if (phase == Phase::kLeading) HandOver(*group);
   groups.emplace(info.name, std::move(group));
 }
 
@@ -238,21 +250,58 @@ void Coordinator::State::On(absl::Time now, const AgentDetached& event, Effects&
 
 // ---- Operators and plans
 
+void Coordinator::State::HandOver(Group& group) const {
+  const std::vector<OperationProgress> known = operations.List(group.state().info.name);
+  absl::btree_set<RankId> left;
+  for (auto operation = known.rbegin(); operation != known.rend(); ++operation) {
+    if (!IsRankChange(operation->cause)) continue;
+    if (!IsFinished(operation->state)) group.GoOn(*operation);
+    if (operation->state != OperationState::kDone) continue;
+    for (RankId rank : operation->ranks) {
+      left.erase(rank);
+      if (operation->cause == Cause::kDrain) left.insert(rank);
+    }
+  }
+  group.KnowLeft({left.begin(), left.end()});
+}
+
+Group* Coordinator::State::GroupFor(OperationProgress asked, absl::Time now, Effects& effects) {
+  const auto group = groups.find(asked.group);
+  if (group != groups.end() && phase == Phase::kLeading) return group->second.get();
+  asked.state = OperationState::kFailed;
+  asked.detail = phase == Phase::kLeading ? std::string(FindGroup(asked.group).status().message())
+                                          : "the controller is still listening for agents";
+  operations.Begin(std::move(asked), now, effects);
+  return nullptr;
+}
+
 void Coordinator::State::On(absl::Time now, const RearrangeRequested& event, Effects& effects) {
   if (operations.Find(event.operation_id) != nullptr) return;
-  const auto group = groups.find(event.group);
-  if (group != groups.end() && phase == Phase::kLeading) {
-    group->second->OnRearrange(event, now, effects);
-    return;
-  }
-  OperationProgress operation;
-  operation.id = event.operation_id;
-  operation.group = event.group;
-  operation.policy = event.policy;
-  operation.state = OperationState::kFailed;
-  operation.detail = phase == Phase::kLeading ? std::string(FindGroup(event.group).status().message())
-                                              : "the controller is still listening for agents";
-  operations.Begin(std::move(operation), now, effects);
+  OperationProgress asked;
+  asked.id = event.operation_id;
+  asked.group = event.group;
+  asked.policy = event.policy;
+  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnRearrange(event, now, effects);
+}
+
+void Coordinator::State::On(absl::Time now, const AdmitRequested& event, Effects& effects) {
+  if (operations.Find(event.operation_id) != nullptr) return;
+  OperationProgress asked;
+  asked.id = event.operation_id;
+  asked.group = event.group;
+  asked.cause = Cause::kAdmit;
+  asked.ranks = event.ranks;
+  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnAdmit(event, now, effects);
+}
+
+void Coordinator::State::On(absl::Time now, const DrainRequested& event, Effects& effects) {
+  if (operations.Find(event.operation_id) != nullptr) return;
+  OperationProgress asked;
+  asked.id = event.operation_id;
+  asked.group = event.group;
+  asked.cause = Cause::kDrain;
+  asked.ranks = event.ranks;
+  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnDrain(event, now, effects);
 }
 
 void Coordinator::State::On(absl::Time now, const PlanComputed& event, Effects& effects) {
@@ -339,6 +388,22 @@ absl::StatusOr<RedundancyReport> Coordinator::CheckRedundancy(std::string_view g
   const auto found = state_->FindGroup(group);
   if (!found.ok()) return found.status();
   return ReportRedundancy((*found)->state());
+}
+
+absl::StatusOr<MembershipStatus> Coordinator::GetMembership(std::string_view group, absl::Time now) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return ReportMembership((*found)->state(), now);
+}
+
+absl::Status Coordinator::CheckAdmit(const AdmitRequested& request) const {
+  const auto found = state_->FindGroup(request.group);
+  return found.ok() ? controller::CheckAdmit((*found)->state(), request) : found.status();
+}
+
+absl::Status Coordinator::CheckDrain(const DrainRequested& request) const {
+  const auto found = state_->FindGroup(request.group);
+  return found.ok() ? controller::CheckDrain((*found)->state(), request) : found.status();
 }
 
 std::vector<OperationProgress> Coordinator::ListOperations(std::string_view group) const {

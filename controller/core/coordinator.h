@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 
 #include "controller/core/event.h"
+#include "controller/core/rank_status.h"
 #include "controller/core/status.h"
 
 namespace evenkeel::controller {
@@ -51,6 +52,10 @@ class Coordinator {
   // Empty `layers`: all.
   absl::StatusOr<GroupMaps> GetMaps(std::string_view group, std::span<const LayerId> layers = {}) const;
   absl::StatusOr<RedundancyReport> CheckRedundancy(std::string_view group) const;
+  absl::StatusOr<MembershipStatus> GetMembership(std::string_view group, absl::Time now) const;
+  // Whether the request would be begun now, and why not (rank_requests.h).
+  absl::Status CheckAdmit(const AdmitRequested& request) const;
+  absl::Status CheckDrain(const DrainRequested& request) const;
 
   // Newest first. Empty `group`: of all groups.
   std::vector<OperationProgress> ListOperations(std::string_view group = {}) const;

@@ -13,6 +13,9 @@
 #include "controller/core/group_bytes.h"
 #include "controller/core/group_load.h"
 #include "controller/core/layer_shares.h"
+#include "controller/core/losses.h"
+#include "controller/core/rank_changes.h"
+#include "controller/core/rank_requests.h"
 #include "controller/core/rollout_book.h"
 #include "controller/core/slow_loop.h"
 #include "controller/core/survival.h"
@@ -93,16 +96,23 @@ absl::Status Group::OnAttach(SessionId session, const Attach& attach, absl::Time
   return absl::OkStatus();
 }
 
+bool Group::AllFirstRanksWait() const {
+  for (int r = 0; r < state_->info.num_first_ranks(); ++r) {
+    if (!state_->members.waiters().contains(RankId(r))) return false;
+  }
+  return true;
+}
+
 void Group::AdmitWaiters(absl::Time now, Effects& effects) {
   const size_t num_ranks = state_->members.members().size();
   std::vector<Waiter> admitted;
-  if (!state_->formed) {
+  if (!state_->formed && state_->told_view.number == 0) {
     for (size_t r = 0; r < num_ranks; ++r) {
       const RankId rank(static_cast<int32_t>(r));
-      if (!state_->members.Gone(rank)) continue;
+      if (!state_->members.at(rank).in_view() || !state_->members.Gone(rank)) continue;
       if (std::optional<Waiter> waiter = state_->members.TakeWaiter(rank)) admitted.push_back(*std::move(waiter));
     }
-  } else if (state_->members.waiters().size() == num_ranks && state_->members.AllGone()) {
+  } else if (AllFirstRanksWait() && state_->members.AllGone()) {
     CloseOperations("all engines of the group were started anew", now, effects);
     for (const MemberRecord& member : state_->members.members()) {
       if (!member.attached()) continue;
@@ -112,7 +122,8 @@ void Group::AdmitWaiters(absl::Time now, Effects& effects) {
       effects.push_back(CloseSession{*member.session});
     }
     for (size_t r = 0; r < num_ranks; ++r) {
-      admitted.push_back(*state_->members.TakeWaiter(RankId(static_cast<int32_t>(r))));
+      std::optional<Waiter> waiter = state_->members.TakeWaiter(RankId(static_cast<int32_t>(r)));
+      if (waiter.has_value()) admitted.push_back(*std::move(waiter));
     }
     StartOver(state_->info, now);
   }
@@ -124,7 +135,8 @@ void Group::AdmitWaiters(absl::Time now, Effects& effects) {
 }
 
 absl::Time Group::IdleSince() const {
-  if (state_->running.has_value() || !state_->plans.empty() || !state_->members.waiters().empty()) {
+  if (state_->running.has_value() || !state_->plans.empty() || !state_->members.waiters().empty() ||
+      !state_->changes.open.empty()) {
     return absl::InfiniteFuture();
   }
   absl::Time since = made_;
@@ -142,6 +154,9 @@ void Group::CloseOperations(const std::string& why, absl::Time now, Effects& eff
   if (state_->running.has_value()) {
     operations_.Close(state_->running->id, OperationState::kSuperseded, why, now, effects);
   }
+  for (const RankChange& change : state_->changes.open) {
+    operations_.Close(change.operation_id, OperationState::kSuperseded, why, now, effects);
+  }
 }
 
 void Group::OnDetach(SessionId session, absl::Time now, Effects& effects) {
@@ -156,6 +171,9 @@ absl::Status Group::OnMessage(SessionId session, RankId rank, const AgentMessage
                               Effects& effects) {
   MemberRecord& member = state_->members.at(rank);
   if (member.session != session) return absl::OkStatus();
+  // One that was a member: nothing depends on it.
+  if (!member.in_view() && !std::holds_alternative<EngineStatus>(message)) return absl::OkStatus();
+  state_->evidence.Hear(rank, now);
   // While a term is not taken only what changes the inventory counts; all else is told again after Welcome.
   if (state_->term == 0 && !std::holds_alternative<SlotLost>(message)) return absl::OkStatus();
   return std::visit([&](const auto& body) { return On(member, body, now, effects); }, message);
@@ -202,6 +220,14 @@ absl::Status Group::On(MemberRecord& member, const LoadReport& message, absl::Ti
 
 absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::Time now, Effects& effects) {
   const bool ended = member.engine.alive && !message.alive;
+  needs_advance_ |= state_->changes.emptied.contains(member.member.rank);  // which waits for it to be idle
+  const RankId rank = member.member.rank;
+  if (member.in_view()) {
+    state_->evidence.HearStatus(rank, message, now);
+    if (!message.alive) state_->evidence.NoteEnded(rank, rank, now);
+    if (message.leaving) state_->evidence.NoteLeaving(rank, now);
+    needs_advance_ |= !message.alive || message.leaving || !message.waiting_for.empty();
+  }
   member.engine = message;
   state_->step_times.Add(message.mean_step_time);
   if (!ended) return absl::OkStatus();
@@ -211,10 +237,22 @@ absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::
   return absl::OkStatus();
 }
 
-absl::Status Group::On(MemberRecord& member, const PeerEnded& message, absl::Time, Effects& effects) {
+namespace {
+
+// Locks are seen on their own host alone. Where a rank names no host, it may be any.
+bool MayShareHost(const MemberRecord& one, const MemberRecord& other) {
+  if (one.endpoints.empty() || other.endpoints.empty()) return true;
+  return one.endpoints.front().host == other.endpoints.front().host;
+}
+
+}  // namespace
+
+absl::Status Group::On(MemberRecord& member, const PeerEnded& message, absl::Time now, Effects& effects) {
   const RankId rank = message.member.rank;
   MemberRecord& peer = state_->members.at(rank);
-  if (peer.member != message.member || !peer.engine.alive) return absl::OkStatus();
+  if (peer.member != message.member || !peer.engine.alive || !peer.in_view()) return absl::OkStatus();
+  if (!MayShareHost(member, peer)) return absl::OkStatus();
+  state_->evidence.NoteEnded(member.member.rank, rank, now);
   peer.engine.alive = false;
   state_->Alert(absl::StrCat("the engine of rank ", rank.value(), " has ended, says the agent of rank ",
                              member.member.rank.value()),
@@ -225,6 +263,7 @@ absl::Status Group::On(MemberRecord& member, const PeerEnded& message, absl::Tim
 
 absl::Status Group::On(MemberRecord& member, const EndpointsChanged& message, absl::Time, Effects&) {
   member.endpoints = message.endpoints;
+  state_->restores.SourcesChanged();
   needs_advance_ = true;
   return absl::OkStatus();
 }
@@ -290,7 +329,18 @@ void Group::OnRearrange(const RearrangeRequested& request, absl::Time now, Effec
   needs_advance_ = true;
 }
 
+void Group::OnAdmit(const AdmitRequested& request, absl::Time now, Effects& effects) {
+  Admit({*state_, operations_, next_plan_id_}, request, now, effects);
+  needs_advance_ = true;
+}
+
+void Group::OnDrain(const DrainRequested& request, absl::Time now, Effects& effects) {
+  Drain({*state_, operations_, next_plan_id_}, request, now, effects);
+  needs_advance_ = true;
+}
+
 void Group::OnCancel(const std::string& operation_id, absl::Time now, Effects& effects) {
+  CancelRankChange({*state_, operations_, next_plan_id_}, operation_id, now, effects);
   Cancel({*state_, operations_, next_plan_id_}, operation_id, now, effects);
   needs_advance_ = true;
 }
@@ -314,7 +364,11 @@ void Group::Advance(absl::Time now, Effects& effects) {
     windows_closed_ = true;
     WatchGap(group, effects);
   }
+  group.fast_loop.SetAbsent(group.members.AbsentRanks());
+  group.loads.SetAbsent(group.members.AbsentRanks());
+  if (group.term > 0) ExpelLost({group, operations_, next_plan_id_}, now, effects);
   if (FormGroup(group, effects)) {
+    ResumeRankChanges(group, std::exchange(rank_changes_, {}), std::exchange(left_before_, {}), now);
     AfterForming(now);
     AnnounceSurvival(group, now, effects);
   }
@@ -322,13 +376,16 @@ void Group::Advance(absl::Time now, Effects& effects) {
     const Planning planning{group, operations_, next_plan_id_};
     group.publisher.Tick(now, group.members, effects);
     group.orders.Tick(group.members, group.slots, now, effects);
+    PlanRestores(planning, now, effects);
     group.rollouts.Plan(now, SlotLoadsNow(group), effects);
     Publish(SharesIfDue(now), effects);
+    group.restores.SendOrders(now, group.publisher.view().number, effects);
     group.rollouts.SendOrders(now, group.publisher.view().number, effects);
     BookRollouts(group, operations_, now, effects);
+    AdvanceRanks(planning, now, effects);
     if (group.StaticReason().empty()) PlanIfDue(planning, now, effects);
   }
-  SetWakeup();
+  SetWakeup(now);
 }
 
 void Group::AfterForming(absl::Time now) {
@@ -366,25 +423,17 @@ void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
   std::ranges::sort(improved, {}, [](const auto& entry) { return entry.first; });
   for (const auto& [layer, map] : improved) {
     EVENKEEL_CHECK(algos::Validate(map, group.info.shape, {.allow_dead_experts = true}).ok());
-    ReportDeadExperts(layer, map, effects);
   }
   ++group.totals.publishes;
   group.publisher.Publish(std::move(improved), group.members, effects);
 }
 
-void Group::ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects& effects) {
-  for (int e = 0; e < state_->info.shape.num_experts; ++e) {
-    if (map.num_replicas(ExpertId(e)) > 0) continue;
-    state_->Alert(absl::StrCat("expert ", e, " of layer ", layer.value(), " has no verified replica left"), effects);
-  }
-}
-
-void Group::SetWakeup() {
+void Group::SetWakeup(absl::Time now) {
   const GroupState& group = *state_;
-  next_wakeup_ = group.loads.NextEdge();
+  next_wakeup_ = std::min(group.loads.NextEdge(), NextLook(group, now));
   if (!group.formed) return;
-  next_wakeup_ =
-      std::min({next_wakeup_, group.publisher.NextWakeup(), group.orders.NextWakeup(), group.rollouts.NextWakeup()});
+  next_wakeup_ = std::min({next_wakeup_, group.restores.NextWakeup(), group.publisher.NextWakeup(),
+                           group.orders.NextWakeup(), group.rollouts.NextWakeup(), group.changes.next_wakeup});
   if (!group.StaticReason().empty()) return;
   next_wakeup_ = std::min(next_wakeup_, group.next_placement);
   if (windows_closed_) next_wakeup_ = std::min(next_wakeup_, group.next_shares);  // the fast loop waits for its turn

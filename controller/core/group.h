@@ -39,6 +39,10 @@ class Group {
   void TakeTerm(uint32_t term, Effects& effects);
   // An operation of the controller before was under way: plan anew as soon as there is load.
   void PlanAnew(Unfinished unfinished) { unfinished_ = std::move(unfinished); }
+  // Likewise, of ranks that come or go: it goes on.
+  void GoOn(OperationProgress rank_change) { rank_changes_.push_back(std::move(rank_change)); }
+  // Ranks that were drained and not admitted again, by the operations of controllers before.
+  void KnowLeft(std::vector<RankId> ranks) { left_before_ = std::move(ranks); }
   // Whether this member was ever welcomed by this controller.
   bool Welcomed(const Member& member) const { return welcomed_.contains(member); }
 
@@ -48,6 +52,8 @@ class Group {
   // Not OK: the agent broke the protocol and is to be refused. Messages of sessions that wait are ignored.
   absl::Status OnMessage(SessionId session, RankId rank, const AgentMessage& message, absl::Time now, Effects& effects);
   void OnRearrange(const RearrangeRequested& request, absl::Time now, Effects& effects);
+  void OnAdmit(const AdmitRequested& request, absl::Time now, Effects& effects);
+  void OnDrain(const DrainRequested& request, absl::Time now, Effects& effects);
   void OnCancel(const std::string& operation_id, absl::Time now, Effects& effects);
   bool OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects);
 
@@ -88,6 +94,7 @@ class Group {
   absl::Status CheckOwnSlot(const MemberRecord& member, LayerId layer, SlotIdx slot) const;
   bool MayBeReplaced(absl::Time now) const;
   void StartOver(const GroupInfo& info, absl::Time now);
+  bool AllFirstRanksWait() const;
   void AdmitWaiters(absl::Time now, Effects& effects);
   void CloseOperations(const std::string& why, absl::Time now, Effects& effects);
   void AfterForming(absl::Time now);
@@ -95,8 +102,7 @@ class Group {
   Publisher::LayerMaps SharesIfDue(absl::Time now);
   // The one place where maps are published.
   void Publish(Publisher::LayerMaps improved, Effects& effects);
-  void ReportDeadExperts(LayerId layer, const algos::LayerMap& map, Effects& effects);
-  void SetWakeup();
+  void SetWakeup(absl::Time now);
 
   const GroupSettings settings_;
   const absl::Time made_;
@@ -106,6 +112,9 @@ class Group {
   uint64_t bytes_;  // GroupBytes of its present shape
   absl::btree_set<Member> welcomed_;
   std::optional<Unfinished> unfinished_;
+  // Of controllers before, until the group has formed.
+  std::vector<OperationProgress> rank_changes_;
+  std::vector<RankId> left_before_;
   bool windows_closed_ = false;  // since the fast loop last looked
   bool needs_advance_ = true;
   absl::Time next_wakeup_ = absl::InfinitePast();

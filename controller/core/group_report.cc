@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "controller/core/survival.h"
 
@@ -52,14 +53,18 @@ MemberStatus ReportWaiter(const GroupState& group, RankId rank, const Waiter& wa
   status.accepted_epoch = waiter.attach.epoch;
   status.quiesced_epoch = waiter.attach.quiesced_epoch;
   status.changed = waiter.since;
-  status.note = absl::StrCat("waits outside the set: the member of rank ", rank.value(), " is incarnation ",
-                             group.members.at(rank).member.incarnation,
-                             "; the group starts over once all its engines were started anew");
+  status.note =
+      group.members.at(rank).in_view()
+          ? absl::StrCat("waits outside the set: the member of rank ", rank.value(), " is incarnation ",
+                         group.members.at(rank).member.incarnation,
+                         "; the group starts over once all its engines were started anew")
+          : absl::StrCat("waits outside the set to be admitted: 'keelctl admit ", rank.value(), "' takes it in");
   return status;
 }
 
 int FreeRedundancy(const GroupState& group, LayerId layer) {
-  return group.info.shape.num_redundant() - group.slots.NumCondemned(layer);
+  const algos::Shape& shape = group.info.shape;
+  return group.members.NumInView() * shape.slots_per_rank - shape.num_experts - group.slots.NumCondemned(layer);
 }
 
 LayerStatus ReportLayer(const GroupState& group, LayerId layer, const LoadBook::Balance& balance) {
@@ -80,6 +85,9 @@ LayerStatus ReportLayer(const GroupState& group, LayerId layer, const LoadBook::
   status.num_slots_free = count(SlotUse::kFree);
   status.num_slots_condemned = count(SlotUse::kCondemned);
   status.free_redundancy = FreeRedundancy(group, layer);
+  for (int e = 0; group.publisher.published() && e < group.info.shape.num_experts; ++e) {
+    if (group.slots.NumLive(layer, ExpertId(e)) == 0) status.experts_lost.push_back(ExpertId(e));
+  }
   return status;
 }
 
@@ -90,19 +98,35 @@ int RanksThatMayGo(const GroupState& group, int spare) {
   for (int l = 0; l < group.info.num_layers; ++l) {
     condemned = std::max(condemned, group.slots.NumCondemned(LayerId(l)));
   }
+  const int num_ranks = group.members.NumInView();
   int may_go = 0;
-  while (may_go + 1 < shape.num_ranks &&
-         (shape.num_ranks - may_go - 1) * shape.slots_per_rank - condemned >= shape.num_experts + spare) {
+  while (may_go + 1 < num_ranks &&
+         (num_ranks - may_go - 1) * shape.slots_per_rank - condemned >= shape.num_experts + spare) {
     ++may_go;
   }
   return may_go;
+}
+
+void AddLostExperts(const LayerRedundancy& layer, RedundancyReport& report) {
+  constexpr size_t kNamedMax = 16;
+  std::vector<size_t> lost;
+  for (size_t e = 0; e < layer.replicas_of_expert.size(); ++e) {
+    if (layer.replicas_of_expert[e] == 0) lost.push_back(e);
+  }
+  if (lost.empty()) return;
+  const size_t num_lost = lost.size();
+  lost.resize(std::min(num_lost, kNamedMax));
+  report.problems.push_back(absl::StrCat("layer ", layer.layer.value(), " has ", num_lost,
+                                         " experts without a live replica: ", absl::StrJoin(lost, ", "),
+                                         num_lost > kNamedMax ? ", ..." : ""));
 }
 
 void AddProblems(const GroupState& group, RedundancyReport& report) {
   if (const std::string reason = group.StaticReason(); !reason.empty()) report.problems.push_back(reason);
   for (size_t r = 0; r < group.members.members().size(); ++r) {
     const MemberRecord& member = group.members.members()[r];
-    if (member.attached() && member.engine.alive) continue;
+    if (member.standing == Standing::kLost) report.problems.push_back(absl::StrCat("rank ", r, " was lost"));
+    if (!member.in_view() || (member.attached() && member.engine.alive)) continue;
     report.problems.push_back(absl::StrCat("rank ", r,
                                            !member.known()      ? " has not attached"
                                            : !member.attached() ? " is away: its agent does not speak"
@@ -117,11 +141,7 @@ void AddProblems(const GroupState& group, RedundancyReport& report) {
       report.problems.push_back(
           absl::StrCat("layer ", layer.layer.value(), " has no free slot left: only its shares can change"));
     }
-    const long dead = std::ranges::count(layer.replicas_of_expert, 0);
-    if (dead > 0) {
-      report.problems.push_back(
-          absl::StrCat("layer ", layer.layer.value(), " has ", dead, " experts without a live replica"));
-    }
+    AddLostExperts(layer, report);
   }
 }
 
@@ -145,7 +165,8 @@ GroupStatus ReportGroup(const GroupState& group, absl::Time now) {
   status.imbalance_predicted = MeanOfKnown(group.predicted);
   for (size_t r = 0; r < group.members.members().size(); ++r) {
     const RankId rank(static_cast<int32_t>(r));
-    status.members.push_back(ReportMember(group, group.members.at(rank), rank, now));
+    const MemberRecord& member = group.members.at(rank);
+    if (member.in_view() || member.known()) status.members.push_back(ReportMember(group, member, rank, now));
   }
   for (const auto& [rank, waiter] : group.members.waiters()) {
     status.waiting.push_back(ReportWaiter(group, rank, waiter));

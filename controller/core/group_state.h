@@ -24,6 +24,7 @@
 #include "algos/placement.h"
 #include "algos/problem.h"
 #include "controller/core/event.h"
+#include "controller/core/evidence.h"
 #include "controller/core/fast_loop.h"
 #include "controller/core/gap_watch.h"
 #include "controller/core/group_flex.h"
@@ -32,6 +33,8 @@
 #include "controller/core/membership.h"
 #include "controller/core/move_orders.h"
 #include "controller/core/publisher.h"
+#include "controller/core/rank_change.h"
+#include "controller/core/restores.h"
 #include "controller/core/rollout.h"
 #include "controller/core/slot_table.h"
 #include "controller/core/status.h"
@@ -58,6 +61,7 @@ struct Unfinished {
   std::string policy;
   std::vector<LayerId> layers;  // empty: all
   bool for_operator = false;
+  Cause cause = Cause::kTakeover;
 };
 
 // The operation whose layers are on their way.
@@ -77,6 +81,15 @@ struct PlannedShares {
   algos::Shares shares;
 };
 
+// The operation of ranks that were lost, until what only they held is restored. Counts as Restores had them before.
+struct Emergency {
+  std::string operation_id;
+  std::string text;
+  int num_begun = 0;
+  int num_restored = 0;
+  int num_failed = 0;
+};
+
 struct GroupState {
   static constexpr size_t kAlertsKept = 32;
 
@@ -84,11 +97,13 @@ struct GroupState {
       : info(group_info),
         settings(group_settings),
         term(the_term),
-        members(info.shape.num_ranks),
+        members(info.shape.num_ranks, info.num_first_ranks()),
         slots(info.shape, info.num_layers, settings.mismatches_until_condemned),
         publisher(info.shape.num_ranks, info.num_layers),
         orders(the_term),
         rollouts({info, settings, members, slots, orders, step_times}),
+        evidence(info.shape.num_ranks),
+        restores({info, settings, members, slots, orders}),
         fast_loop(info.shape, {.cost = settings.planning.cost, .capacities = settings.planning.capacities}),
         loads(info, settings, now),
         flex(FlexFor(info, settings)),
@@ -107,6 +122,8 @@ struct GroupState {
   MoveOrders orders;
   StepTimes step_times;
   Rollouts rollouts;
+  Evidence evidence;
+  Restores restores;
   FastLoop fast_loop;
   LoadBook loads;
   GapWatch gap;
@@ -123,6 +140,10 @@ struct GroupState {
   std::string last_skip;           // why the slow loop did nothing, last time
   absl::btree_map<uint64_t, PendingPlan> plans;
   std::optional<RunningOperation> running;
+  RankChanges changes;
+  std::optional<Emergency> emergency;
+  std::string held_back;  // why silent ranks stay, while they do
+  View told_view;         // the newest that any agent told, until the group has formed
   std::deque<std::string> alerts;
   GroupTotals totals;
 

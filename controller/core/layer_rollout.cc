@@ -36,7 +36,8 @@ bool AllEnded(const RolloutWave& wave) {
 }
 
 algos::MoveState MoveStateOf(LayerId layer, const std::vector<SlotIdx>& staged, const SlotTable& table,
-                             const MoveOrders& orders, const LayerRollouts& rollouts, absl::Time now) {
+                             const Membership& members, const MoveOrders& orders, const LayerRollouts& rollouts,
+                             absl::Time now) {
   const auto slots = table.layer(layer);
   algos::MoveState state;
   state.shape = table.shape();
@@ -65,6 +66,12 @@ algos::MoveState MoveStateOf(LayerId layer, const std::vector<SlotIdx>& staged, 
   for (SlotIdx slot : staged) {
     state.use[slot.idx()] = algos::SlotUse::kLive;
     state.expert_of_slot[slot.idx()] = slots[slot.idx()].expert;
+  }
+  // Nothing goes to a rank that does not serve; what it holds may be read.
+  for (int s = 0; s < state.shape.num_slots(); ++s) {
+    algos::SlotUse& use = state.use[static_cast<size_t>(s)];
+    const bool serves = members.at(state.shape.RankOf(SlotIdx(s))).standing == Standing::kServing;
+    if (!serves && use == algos::SlotUse::kFree) use = algos::SlotUse::kUnavailable;
   }
   state.readers = orders.Readers(layer, state.shape.num_slots(), now);
   CountMovesUnderWay(orders, rollouts, state);

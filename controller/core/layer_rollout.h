@@ -86,7 +86,8 @@ bool AllEnded(const RolloutWave& wave);
 
 // The layer as the move planner sees it, with the slots in `staged` taken as live already.
 algos::MoveState MoveStateOf(LayerId layer, const std::vector<SlotIdx>& staged, const SlotTable& table,
-                             const MoveOrders& orders, const LayerRollouts& rollouts, absl::Time now);
+                             const Membership& members, const MoveOrders& orders, const LayerRollouts& rollouts,
+                             absl::Time now);
 
 algos::MoveLimits MoveLimitsOf(const GroupInfo& info, const GroupSettings& settings);
 

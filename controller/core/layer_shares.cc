@@ -16,12 +16,21 @@ namespace evenkeel::controller {
 
 namespace {
 
+// Ranks without live slots because they do not take part; one that is being emptied still has some.
+std::vector<bool> Blank(const GroupState& group) {
+  std::vector<bool> blank;
+  for (const MemberRecord& record : group.members.members()) {
+    blank.push_back(record.standing != Standing::kServing && record.standing != Standing::kDraining);
+  }
+  return blank;
+}
+
 // Chooses the shares of one layer after the other, by one load.
 class Chooser {
  public:
   explicit Chooser(GroupState& group) : group_(group), load_(group.loads.Sum(group.settings.num_windows_for_shares)) {
     if (!group.flex.has_value() || group.flex->num_observed() == 0) return;
-    rules_ = ShareRules(group.info, group.settings.planning, group.loads.Newest().value_or(load_));
+    rules_ = ShareRules(group.info, group.settings.planning, group.loads.Newest().value_or(load_), Blank(group));
   }
 
   std::span<const uint64_t> tokens(LayerId layer) const { return load_.layer(layer); }

@@ -25,6 +25,13 @@ uint64_t SumOf(std::span<const uint64_t> values) {
   return sum;
 }
 
+// Ranks that were no part of the group when it began.
+std::vector<bool> BeyondFirst(const GroupInfo& info) {
+  std::vector<bool> beyond(static_cast<size_t>(info.shape.num_ranks), false);
+  for (size_t r = static_cast<size_t>(info.num_first_ranks()); r < beyond.size(); ++r) beyond[r] = true;
+  return beyond;
+}
+
 void AddTo(algos::Load& sum, const algos::Load& load) {
   for (size_t i = 0; i < sum.tokens.size(); ++i) {
     const uint64_t left = UINT64_MAX - sum.tokens[i];
@@ -51,7 +58,8 @@ LoadBook::LoadBook(const GroupInfo& info, const GroupSettings& settings, absl::T
       count_place_(info.count_place),
       report_interval_(settings.agent.report_interval),
       num_windows_kept_(settings.num_windows_kept),
-      initial_(algos::DefaultPlacement(info.shape)),
+      initial_(algos::DefaultPlacement(info.shape, info.world)),
+      absent_at_first_(BeyondFirst(info)),
       windows_({.shape = info.shape,
                 .num_layers = info.num_layers,
                 .window = settings.window,
@@ -94,9 +102,12 @@ LoadBook::Balance LoadBook::BalanceOf(const algos::Load& load, std::span<const u
   for (int l = 0; l < num_layers_; ++l) {
     const auto tokens = load.layer(LayerId(l));
     const bool counted = SumOf(tokens) > 0;
-    balance.realised.push_back(
-        counted ? algos::LayerImbalance(algos::RealisedRankLoads(shape_, LayerOf(slot_tokens, l))) : 0.0);
-    balance.initial.push_back(counted ? algos::LayerImbalance(algos::EvenRankLoads(initial_, shape_, tokens)) : 0.0);
+    balance.realised.push_back(counted ? algos::LayerImbalance(algos::Attending(
+                                             algos::RealisedRankLoads(shape_, LayerOf(slot_tokens, l)), absent_))
+                                       : 0.0);
+    balance.initial.push_back(counted ? algos::LayerImbalance(algos::Attending(
+                                            algos::EvenRankLoads(initial_, shape_, tokens), absent_at_first_))
+                                      : 0.0);
   }
   return balance;
 }

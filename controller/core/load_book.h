@@ -14,6 +14,7 @@
 #include <deque>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -40,6 +41,8 @@ class LoadBook {
 
   // The ranks whose reports windows wait for; one that stays silent is waited for a few report intervals.
   void SetExpected(std::span<const RankId> ranks) { windows_.SetExpected(ranks); }
+  // Ranks that take no part: balance is among the others. [num_ranks], or empty: all take part.
+  void SetAbsent(std::vector<bool> absent) { absent_ = std::move(absent); }
   // Whether a report has completed a window that Advance has not told of yet.
   bool HasClosed() const { return windows_.HasClosed(); }
   // Closes windows that are complete; returns how many. `predicted` [num_layers]: of the shares in force, 0 unknown.
@@ -83,6 +86,8 @@ class LoadBook {
   const absl::Duration report_interval_;
   const int num_windows_kept_;
   const algos::Placement initial_;
+  const std::vector<bool> absent_at_first_;
+  std::vector<bool> absent_;
   algos::LoadWindows windows_;
   std::vector<absl::Time> last_report_;  // [num_ranks] end of the newest span
   std::deque<WindowStats> series_;       // of closed windows, oldest first

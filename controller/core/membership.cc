@@ -5,7 +5,54 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "algos/base/check.h"
+
 namespace evenkeel::controller {
+
+Membership::Membership(int num_ranks, int num_first_ranks) : members_(static_cast<size_t>(num_ranks)) {
+  for (size_t r = 0; r < static_cast<size_t>(num_first_ranks); ++r) members_[r].standing = Standing::kServing;
+}
+
+void Membership::Take(MemberRecord& record, SessionId session, const Attach& attach, absl::Time now) {
+  if (record.member != attach.member) {
+    const Standing standing = record.standing;
+    const absl::Time stood = record.stood;
+    record = MemberRecord();
+    record.standing = standing;
+    record.stood = stood;
+    record.member = attach.member;
+    record.first_attached = now;
+  }
+  record.session = session;
+  record.fresh = attach.joining && attach.epoch == Epoch();
+  record.endpoints = attach.endpoints;
+  record.engine.alive = true;
+  record.changed = now;
+}
+
+MemberRecord& Membership::Join(const Waiter& waiter, absl::Time now) {
+  const RankId rank = waiter.attach.member.rank;
+  MemberRecord& record = members_[rank.idx()];
+  EVENKEEL_CHECK(!record.in_view() && !record.attached());
+  Take(record, waiter.session, waiter.attach, now);
+  SetStanding(rank, Standing::kJoining, now);
+  record.held = true;
+  return record;
+}
+
+void Membership::Expect(const Member& member, absl::Time now) {
+  MemberRecord& record = members_[member.rank.idx()];
+  record = MemberRecord();
+  record.member = member;
+  record.first_attached = record.changed = now;
+  SetStanding(member.rank, Standing::kServing, now);
+}
+
+void Membership::SetStanding(RankId rank, Standing standing, absl::Time now) {
+  MemberRecord& record = members_[rank.idx()];
+  record.standing = standing;
+  record.stood = now;
+}
 
 absl::StatusOr<Membership::Admission> Membership::Admit(SessionId session, const Attach& attach, AttachRules rules,
                                                         absl::Time now) {
@@ -16,7 +63,8 @@ absl::StatusOr<Membership::Admission> Membership::Admit(SessionId session, const
     return absl::AlreadyExistsError(absl::StrCat("attach rank ", rank.value(), " incarnation ",
                                                  attach.member.incarnation, ": another session speaks for it"));
   }
-  if (record.known() && !same && !(rules.replace && Gone(rank))) {
+  const bool replaces = record.in_view() && (!record.known() || (rules.replace && Gone(rank)));
+  if (!same && !replaces) {
     const auto waiter = waiters_.find(rank);
     if (waiter != waiters_.end()) {
       return absl::AlreadyExistsError(absl::StrCat("attach rank ", rank.value(), " incarnation ",
@@ -27,15 +75,7 @@ absl::StatusOr<Membership::Admission> Membership::Admit(SessionId session, const
     waiters_.emplace(rank, Waiter{session, attach, now});
     return Admission::kWaits;
   }
-  if (!same) {
-    record = MemberRecord();
-    record.member = attach.member;
-    record.first_attached = now;
-  }
-  record.session = session;
-  record.endpoints = attach.endpoints;
-  record.engine.alive = true;
-  record.changed = now;
+  Take(record, session, attach, now);
   record.quiesced_epoch = std::max(record.quiesced_epoch, std::min(attach.quiesced_epoch, attach.epoch));
   return Admission::kMember;
 }
@@ -64,7 +104,8 @@ MemberRecord* Membership::FindBySession(SessionId session) {
 }
 
 bool Membership::AllAttached() const {
-  return std::ranges::all_of(members_, [](const MemberRecord& record) { return record.attached(); });
+  return std::ranges::all_of(members_,
+                             [](const MemberRecord& record) { return record.attached() || !record.counts(); });
 }
 
 bool Membership::NoneAttached() const {
@@ -78,7 +119,7 @@ bool Membership::Gone(RankId rank) const {
 
 bool Membership::AllGone() const {
   for (size_t r = 0; r < members_.size(); ++r) {
-    if (!Gone(RankId(static_cast<int32_t>(r)))) return false;
+    if (members_[r].in_view() && !Gone(RankId(static_cast<int32_t>(r)))) return false;
   }
   return true;
 }
@@ -92,6 +133,7 @@ void Membership::NoteQuiesced(RankId rank, Epoch epoch, uint64_t view_number) {
 std::optional<RankId> Membership::FirstNotQuiesced(Epoch epoch, uint64_t view_number) const {
   for (size_t r = 0; r < members_.size(); ++r) {
     const MemberRecord& record = members_[r];
+    if (!record.counts()) continue;
     if (!record.attached() || record.quiesced_epoch < epoch || record.quiesced_view < view_number) {
       return RankId(static_cast<int32_t>(r));
     }
@@ -109,6 +151,7 @@ std::optional<RankId> Membership::LikelyCulprit(Epoch epoch, uint64_t view_numbe
   std::optional<RankId> culprit;
   for (size_t r = 0; r < members_.size(); ++r) {
     const MemberRecord& record = members_[r];
+    if (!record.counts()) continue;
     if (record.attached() && record.quiesced_epoch >= epoch && record.quiesced_view >= view_number) continue;
     const RankId rank(static_cast<int32_t>(r));
     if (!record.attached()) return rank;
@@ -118,15 +161,17 @@ std::optional<RankId> Membership::LikelyCulprit(Epoch epoch, uint64_t view_numbe
 }
 
 Epoch Membership::OldestQuiesced() const {
-  Epoch oldest = members_.front().quiesced_epoch;
-  for (const MemberRecord& record : members_) oldest = std::min(oldest, record.quiesced_epoch);
+  Epoch oldest = Epoch::FromPacked(UINT64_MAX);
+  for (const MemberRecord& record : members_) {
+    if (record.counts()) oldest = std::min(oldest, record.quiesced_epoch);
+  }
   return oldest;
 }
 
 std::vector<RankId> Membership::AttachedRanks() const {
   std::vector<RankId> ranks;
   for (const MemberRecord& record : members_) {
-    if (record.attached()) ranks.push_back(record.member.rank);
+    if (record.in_view() && record.attached()) ranks.push_back(record.member.rank);
   }
   return ranks;
 }
@@ -134,9 +179,18 @@ std::vector<RankId> Membership::AttachedRanks() const {
 std::vector<Member> Membership::Members() const {
   std::vector<Member> members;
   for (const MemberRecord& record : members_) {
-    if (record.known()) members.push_back(record.member);
+    if (record.in_view() && record.known()) members.push_back(record.member);
   }
   return members;
+}
+
+int Membership::NumInView() const { return static_cast<int>(std::ranges::count_if(members_, &MemberRecord::in_view)); }
+
+std::vector<bool> Membership::AbsentRanks() const {
+  std::vector<bool> absent;
+  for (const MemberRecord& record : members_) absent.push_back(record.standing != Standing::kServing);
+  if (std::ranges::count(absent, false) == 0) absent.assign(absent.size(), false);
+  return absent;
 }
 
 std::optional<Waiter> Membership::TakeWaiter(RankId rank) {

@@ -3,10 +3,11 @@
 // Membership: who the members of a group are, who of them is attached, and how far each has quiesced.
 //
 // Every rank has one member at most, known by its incarnation. A member whose stream ended stays a member: silence
-// freezes waves, it expels nobody (rule 24). Another incarnation of a rank waits outside the set.
+// freezes waves, it expels nobody (rule 24). Another incarnation of a rank waits outside the set, as does a rank that is
+// not in the view. Until the group has formed the view is the ranks that it began with, whoever they are.
 //
 // Threads:   none. Owned by Group.
-// Limits:    one member and one waiter a rank.
+// Limits:    one member and one waiter for each rank that there may ever be.
 // Order:     listings are by rank.
 #pragma once
 
@@ -22,6 +23,7 @@
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
 #include "controller/core/event.h"
+#include "controller/core/standing.h"
 
 namespace evenkeel::controller {
 
@@ -34,12 +36,19 @@ struct MemberRecord {
   EngineStatus engine;
   absl::Time first_attached;  // of this incarnation
   absl::Time changed;         // last attached or detached
+  Standing standing = Standing::kAbsent;
+  absl::Time stood;    // when it came to stand so
+  bool fresh = false;  // its engine was started to join and had no maps yet when its agent attached
+  bool held = false;   // joining, and not told yet that it is in the view: it has no maps and sends nothing (rule 14)
 
+  bool in_view() const { return IsInView(standing); }
+  // Whether it has maps, or may have: then all that is moved or left waits for it (rule 13).
+  bool counts() const { return in_view() && !held; }
   bool known() const { return member.incarnation != 0; }
   bool attached() const { return session.has_value(); }
 };
 
-// Attached, but of another incarnation than the member of its rank.
+// Attached, but not a member: of another incarnation than its rank's, or its rank is not in the view.
 struct Waiter {
   SessionId session = 0;
   Attach attach;
@@ -48,17 +57,24 @@ struct Waiter {
 
 class Membership {
  public:
-  explicit Membership(int num_ranks) : members_(static_cast<size_t>(num_ranks)) {}
+  Membership(int num_ranks, int num_first_ranks);
 
   enum class Admission { kMember, kWaits };
 
-  // Takes the sender in as its rank's member, or lets it wait while `replace` does not allow another incarnation in
-  // the place of one that is gone. kAlreadyExists where another session speaks for the same incarnation, or another
-  // waits for the rank. Requires: the rank is within the world.
+  // Takes the sender in as its rank's member, or lets it wait: where its rank is not in the view, and while `replace`
+  // does not allow another incarnation in the place of one that is gone. kAlreadyExists where another session speaks
+  // for the same incarnation, or another waits for the rank.
   struct AttachRules {
     bool replace = false;
   };
   absl::StatusOr<Admission> Admit(SessionId session, const Attach& attach, AttachRules rules, absl::Time now);
+
+  // The waiter becomes the member of its rank: in the view, but held (rule 14). Requires: the rank is not in the view,
+  // and nobody speaks for it.
+  MemberRecord& Join(const Waiter& waiter, absl::Time now);
+  // `member`, who has not attached yet, is the member of its rank and serves.
+  void Expect(const Member& member, absl::Time now);
+  void SetStanding(RankId rank, Standing standing, absl::Time now);
 
   // The rank whose member or waiter `session` was; none if unknown.
   std::optional<RankId> Detach(SessionId session, absl::Time now);
@@ -71,16 +87,18 @@ class Membership {
   // The member that speaks through `session`, or null (also for waiters).
   MemberRecord* FindBySession(SessionId session);
 
+  // Of those that count.
   bool AllAttached() const;
   bool NoneAttached() const;
   // Gone: without a stream, or its engine was seen to have ended.
   bool Gone(RankId rank) const;
+  // Of those in the view.
   bool AllGone() const;
 
   // Remembers that `rank` has quiesced; what is older than known changes nothing.
   void NoteQuiesced(RankId rank, Epoch epoch, uint64_t view_number);
 
-  // The first member that is detached or has not quiesced at both; none: all have (rules 6, 13).
+  // The first that counts and is detached or has not quiesced at both; none: all have (rules 6, 13).
   std::optional<RankId> FirstNotQuiesced(Epoch epoch, uint64_t view_number) const;
   // Of those not quiesced the one that holds up the others: an absent one, else the one that most engines say they
   // are waiting for; ties go to the lowest rank. For people: a hint, nothing is decided by it.
@@ -88,12 +106,20 @@ class Membership {
   // The newest epoch at which all have quiesced, whether attached or not.
   Epoch OldestQuiesced() const;
 
+  // In the view.
   std::vector<Member> Members() const;
+  int NumInView() const;
+  // In the view and attached.
   std::vector<RankId> AttachedRanks() const;
+  // [num_ranks] Those that no plan may use: all that do not serve. Where none does, none is.
+  std::vector<bool> AbsentRanks() const;
   // Takes the waiter of `rank` out; empty if there is none.
   std::optional<Waiter> TakeWaiter(RankId rank);
 
  private:
+  // Another engine speaks for the rank of `record`.
+  static void Take(MemberRecord& record, SessionId session, const Attach& attach, absl::Time now);
+
   std::vector<MemberRecord> members_;  // [num_ranks]
   absl::btree_map<RankId, Waiter> waiters_;
 };

@@ -74,7 +74,10 @@ PlanScope Begin(const GroupState& group, std::string policy) {
   problem.episodes = std::move(history.episodes);
   if (problem.episodes.empty()) problem.episodes.push_back(UniformLoad(group.info));
   for (int l = 0; l < group.info.num_layers; ++l) problem.current.push_back(group.slots.LiveAndComing(LayerId(l)));
-  problem.pins = settings.pins;
+  problem.dead_ranks = group.members.AbsentRanks();
+  for (const algos::Pin& pin : settings.pins) {
+    if (problem.IsLive(pin.rank)) problem.pins.push_back(pin);  // others hold again when their rank is back
+  }
   problem.capacities = settings.capacities;
   problem.cost = settings.cost;
   problem.survive = settings.survive;

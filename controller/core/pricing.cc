@@ -65,7 +65,8 @@ std::vector<algos::Placement> TargetsOf(const algos::Problem& problem, const std
                                         const SlotTable& slots) {
   std::vector<algos::Placement> targets;
   for (LayerId layer : algos::PlannedLayers(problem)) {
-    targets.push_back(WithoutCondemned(planned[layer.idx()].placement, layer, slots));
+    targets.push_back(WithoutDead(WithoutCondemned(planned[layer.idx()].placement, layer, slots),
+                                  problem.current[layer.idx()], layer, slots));
   }
   return targets;
 }

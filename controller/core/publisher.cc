@@ -15,7 +15,7 @@ void Publisher::PublishView(View view, const Membership& membership, Effects& ef
   view_ = std::move(view);
   const SharedMessage update(ViewUpdate{view_});
   for (const MemberRecord& member : membership.members()) {
-    if (member.attached()) effects.push_back(SendToAgent{*member.session, update});
+    if (member.attached() && !member.held) effects.push_back(SendToAgent{*member.session, update});
   }
 }
 
@@ -37,7 +37,7 @@ void Publisher::Publish(LayerMaps changed, const Membership& membership, Effects
   if (digests_.size() > kDigestsKeptMax) digests_.erase(digests_.begin());
   absl::btree_map<Epoch, SharedMessage> updates;  // by base
   for (const MemberRecord& member : membership.members()) {
-    if (!member.attached()) continue;
+    if (!member.attached() || !member.counts()) continue;
     // One that refused full maps gets full ones again: these may suit it.
     const Stream& stream = streams_[member.member.rank.idx()];
     const Epoch base = stream.refused_full ? Epoch() : stream.sent;
@@ -69,12 +69,12 @@ void Publisher::Send(const MemberRecord& member, SharedMessage update, Effects& 
 
 void Publisher::GreetWithoutMaps(const MemberRecord& member, Effects& effects) {
   streams_[member.member.rank.idx()] = Stream();
-  if (view_.number > 0) effects.push_back(SendToAgent{*member.session, ViewUpdate{view_}});
+  if (view_.number > 0 && !member.held) effects.push_back(SendToAgent{*member.session, ViewUpdate{view_}});
 }
 
 void Publisher::Greet(const MemberRecord& member, const Attach& attach, Effects& effects) {
   GreetWithoutMaps(member, effects);
-  if (!published()) return;
+  if (!published() || !member.counts()) return;
   if (attach.epoch == epoch_ && attach.maps_digest == digest_) {
     streams_[member.member.rank.idx()].sent = epoch_;
   } else {
@@ -111,7 +111,7 @@ void Publisher::Tick(absl::Time now, const Membership& membership, Effects& effe
     if (stream.retry > now) continue;
     stream.retry = absl::InfiniteFuture();
     stream.refused_full = false;
-    if (member.attached()) Send(member, UpdateFrom(Epoch()), effects);
+    if (member.attached() && member.counts()) Send(member, UpdateFrom(Epoch()), effects);
   }
 }
 

@@ -47,13 +47,15 @@ class Publisher {
   const algos::LayerMap& map(LayerId layer) const { return layers_[layer.idx()].map; }
   Epoch changed(LayerId layer) const { return layers_[layer.idx()].changed; }
 
-  // Publishes the view to all that are attached; before any maps that presume it (rule 2).
+  // Publishes the view to all that are attached, also to those that it leaves out, but for those that are held; before
+  // any maps that presume it (rule 2).
   void PublishView(View view, const Membership& membership, Effects& effects);
 
-  // Publishes `changed` as the next epoch. The first must list all layers.
+  // Publishes `changed` as the next epoch, to members that are not held. The first must list all layers.
   void Publish(LayerMaps changed, const Membership& membership, Effects& effects);
 
-  // A stream began: its agent is sent the view and the maps, unless it has them. `attach` says what it holds.
+  // A stream began, or its agent is held no longer: it is sent the view and, as a member, the maps, unless it has
+  // them. `attach` says what it holds.
   void Greet(const MemberRecord& member, const Attach& attach, Effects& effects);
   // Likewise, where a publish follows at once: no maps yet.
   void GreetWithoutMaps(const MemberRecord& member, Effects& effects);

@@ -146,7 +146,7 @@ void Rollouts::BeginWave(LayerId layer, LayerRollout& rollout, absl::Time now, c
   rollout.backing_off = false;
   rollout.target = WithoutCondemned(std::move(rollout.target), layer, scene_.slots);
   StageWanted(layer, rollout, staged);
-  algos::MoveState state = MoveStateOf(layer, staged, scene_.slots, scene_.orders, layers_, now);
+  algos::MoveState state = MoveStateOf(layer, staged, scene_.slots, scene_.members, scene_.orders, layers_, now);
   if (algos::Reached(state, rollout.target)) {
     Finish(layer, rollout, absl::OkStatus());
     return;

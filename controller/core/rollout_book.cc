@@ -96,8 +96,12 @@ void BookRollouts(GroupState& group, Operations& operations, absl::Time now, Eff
     running.num_layers_stopped += report.kind == RolloutReport::Kind::kLayerStopped;
     if (running.failure.empty()) running.failure = report.text;
     if (running.num_layers_left > 0) continue;
-    operations.Update(
-        running.id, now, [&](OperationProgress& o) { Conclude(running, o); }, effects);
+    if (IsRankChange(running.cause)) {
+      if (RankChange* change = group.changes.Find(running.id)) change->failure = running.failure;
+    } else {
+      operations.Update(
+          running.id, now, [&](OperationProgress& o) { Conclude(running, o); }, effects);
+    }
     group.running.reset();
   }
 }

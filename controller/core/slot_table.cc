@@ -28,6 +28,7 @@ SlotTable::SlotTable(const algos::Shape& shape, int num_layers, int mismatches_u
       num_layers_(num_layers),
       mismatches_until_condemned_(mismatches_until_condemned),
       slots_(static_cast<size_t>(num_layers) * static_cast<size_t>(shape.num_slots())),
+      barred_(static_cast<size_t>(shape.num_ranks), false),
       num_live_(static_cast<size_t>(num_layers) * static_cast<size_t>(shape.num_experts), 0),
       expected_(num_live_.size(), 0),
       fixed_(num_live_.size(), false),
@@ -45,12 +46,13 @@ bool SlotTable::Matches(LayerId layer, ExpertId expert, uint64_t fingerprint) co
 
 // ---- What agents say
 
-void SlotTable::Reset(RankId rank) {
+void SlotTable::Reset(RankId rank, Epoch since) {
   for (int l = 0; l < num_layers_; ++l) {
     for (int local = 0; local < shape_.slots_per_rank; ++local) {
       Slot& slot = Mutable(LayerId(l), shape_.SlotAt(rank, local));
       EVENKEEL_CHECK(slot.use != SlotUse::kLive);
       slot = Slot();
+      slot.since = since;
     }
   }
 }
@@ -169,11 +171,34 @@ SlotTable::Outcome SlotTable::TakeOut(LayerId layer, SlotIdx at) {
   Clear(slot, SlotUse::kFree);
   slot.since = kNever;
   lost_.push_back({layer, at});
-  for (int s = 0; num_left == 0 && s < shape_.num_slots(); ++s) {
-    const Slot& other = this->at(layer, SlotIdx(s));
-    if (other.spare() && other.expert == expert) StageAdd(layer, SlotIdx(s));
-  }
+  if (num_left == 0) StageSpares(layer, expert);
   return Outcome::kLost;
+}
+
+void SlotTable::StageSpares(LayerId layer, ExpertId expert) {
+  for (int s = 0; s < shape_.num_slots(); ++s) {
+    const Slot& slot = at(layer, SlotIdx(s));
+    if (slot.spare() && slot.expert == expert) StageAdd(layer, SlotIdx(s));
+  }
+}
+
+void SlotTable::Drop(RankId rank) {
+  for (int l = 0; l < num_layers_; ++l) {
+    const LayerId layer(l);
+    std::vector<ExpertId> gone;
+    for (int local = 0; local < shape_.slots_per_rank; ++local) {
+      const SlotIdx at = shape_.SlotAt(rank, local);
+      Slot& slot = Mutable(layer, at);
+      const Epoch since = slot.use == SlotUse::kLive ? kNever : slot.since;
+      if (slot.use == SlotUse::kLive) {
+        if (--num_live_[ExpertIndex(layer, slot.expert)] == 0) gone.push_back(slot.expert);
+        lost_.push_back({layer, at});
+      }
+      slot = Slot();
+      slot.since = since;
+    }
+    for (ExpertId expert : gone) StageSpares(layer, expert);
+  }
 }
 
 // ---- Fingerprints
@@ -260,7 +285,7 @@ std::vector<LayerId> SlotTable::Commit(Epoch epoch) {
   }
   for (const Place& place : adds_) {
     Slot& slot = Mutable(place.layer, place.slot);
-    if (!MayBeAdded(place.layer, slot)) continue;
+    if (!MayBeAdded(place)) continue;
     slot.use = SlotUse::kLive;
     slot.since = Epoch();
     ++num_live_[ExpertIndex(place.layer, slot.expert)];
@@ -298,13 +323,15 @@ algos::Placement SlotTable::LiveAndComing(LayerId layer) const {
   algos::Placement placement = Live(layer);
   for (const Place& place : adds_) {
     const Slot& slot = at(layer, place.slot);
-    if (place.layer == layer && MayBeAdded(layer, slot)) placement.expert_of_slot[place.slot.idx()] = slot.expert;
+    if (place.layer == layer && MayBeAdded(place)) placement.expert_of_slot[place.slot.idx()] = slot.expert;
   }
   return placement;
 }
 
-bool SlotTable::MayBeAdded(LayerId layer, const Slot& slot) const {
-  return slot.spare() && Matches(layer, slot.expert, slot.fingerprint);
+bool SlotTable::MayBeAdded(const Place& place) const {
+  const Slot& slot = at(place.layer, place.slot);
+  return slot.spare() && !barred_[shape_.RankOf(place.slot).idx()] &&
+         Matches(place.layer, slot.expert, slot.fingerprint);
 }
 
 int SlotTable::NumLive(LayerId layer, ExpertId expert) const { return num_live_[ExpertIndex(layer, expert)]; }

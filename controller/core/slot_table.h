@@ -71,8 +71,14 @@ class SlotTable {
     kOrphan,      // writing for an order of an earlier term: cancel it
   };
 
-  // Another incarnation takes the place of `rank`: nothing is known of its slots. Requires: none is live.
-  void Reset(RankId rank);
+  // Another incarnation takes the place of `rank`, or none: nothing is known of its slots, and no map from `since` on
+  // names them. Requires: none is live.
+  void Reset(RankId rank, Epoch since = Epoch());
+  // The rank is no member any more: its slots hold nothing and leave the maps with the next publish. As with losses,
+  // slots in no map that hold an expert without a live slot are staged to be added (rule 26).
+  void Drop(RankId rank);
+  // While barred, no slot of the rank enters the maps, whatever is staged (rule 14).
+  void SetBarred(RankId rank, bool barred) { barred_[rank.idx()] = barred; }
   // One record of an inventory, at Attach.
   Outcome Confirm(LayerId layer, SlotIdx slot, const SlotRecord& record);
   // `expected` generation only; duplicates and stale ones are kNothing. A wrong fingerprint counts as kFailed.
@@ -133,8 +139,9 @@ class SlotTable {
   }
   Slot& Mutable(LayerId layer, SlotIdx slot) { return slots_[IndexOf(layer, slot)]; }
   bool Matches(LayerId layer, ExpertId expert, uint64_t fingerprint) const;
-  bool MayBeAdded(LayerId layer, const Slot& slot) const;
+  bool MayBeAdded(const Place& place) const;
   Outcome TakeOut(LayerId layer, SlotIdx at);
+  void StageSpares(LayerId layer, ExpertId expert);
   Outcome ConfirmLive(LayerId layer, SlotIdx at, const SlotRecord& record);
   Outcome ConfirmWriting(LayerId layer, SlotIdx at, const SlotRecord& record);
   Outcome ConfirmIdle(LayerId layer, SlotIdx at, const SlotRecord& record);
@@ -145,6 +152,7 @@ class SlotTable {
   const int num_layers_;
   const int mismatches_until_condemned_;
   std::vector<Slot> slots_;         // [layer * num_slots + slot]
+  std::vector<bool> barred_;        // [num_ranks]
   std::vector<int32_t> num_live_;   // [layer * num_experts + expert]
   std::vector<uint64_t> expected_;  // likewise; meaningful where fixed_
   std::vector<bool> fixed_;

@@ -22,6 +22,8 @@ namespace evenkeel::controller {
 
 namespace {
 
+constexpr absl::Duration kPlanForRanksAgain = absl::Seconds(5);
+
 OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   OperationProgress operation;
   operation.id = plan.operation_id;
@@ -33,16 +35,6 @@ OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   operation.for_operator = plan.for_operator;
   operation.dry_run = plan.dry_run;
   return operation;
-}
-
-// Passes over ids that operators gave to theirs.
-std::string OwnId(Planning planning) {
-  GroupState& group = planning.group;
-  std::string id;
-  do {
-    id = absl::StrCat(group.info.name, "-", group.term, "-", ++group.num_operations);
-  } while (planning.operations.Find(id) != nullptr);
-  return id;
 }
 
 bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
@@ -80,20 +72,33 @@ std::string OperatorsRearrangement(const GroupState& group) {
   return {};
 }
 
-// Ends what the controller does by itself: it is overtaken by `by`.
-void Supersede(Planning planning, const std::string& by, absl::Time now, Effects& effects) {
+// Overtaken by `by`. Ranks that come or go do so all the same: they are planned for again.
+void Overtake(Planning planning, const std::string& operation_id, Cause cause, const std::string& by, absl::Time now,
+              Effects& effects) {
+  if (!IsRankChange(cause)) {
+    const std::string detail = absl::StrCat("overtaken by ", by);
+    return planning.operations.Close(operation_id, OperationState::kSuperseded, detail, now, effects);
+  }
+  RankChange* change = planning.group.changes.Find(operation_id);
+  if (change != nullptr && operation_id != by) change->needs_plan = !change->cancelled;
+}
+
+enum class Overtakes { kOwnAlone, kAll };  // what the controller does by itself; what operators asked for, too
+
+// Ends what runs and is planned.
+void Supersede(Planning planning, const std::string& by, Overtakes overtakes, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
-  const std::string detail = absl::StrCat("overtaken by rearrangement ", by);
+  const auto spared = [&](Cause cause) { return cause == Cause::kOperator && overtakes == Overtakes::kOwnAlone; };
   absl::erase_if(group.plans, [&](const auto& entry) {
     const PendingPlan& plan = entry.second;
-    if (plan.cause == Cause::kOperator) return false;
-    planning.operations.Close(plan.operation_id, OperationState::kSuperseded, detail, now, effects);
+    if (spared(plan.cause) || plan.dry_run) return false;
+    Overtake(planning, plan.operation_id, plan.cause, by, now, effects);
     return true;
   });
   if (!group.running.has_value()) return;
   for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.Stop(LayerId(l));
   group.planned_shares.clear();
-  planning.operations.Close(group.running->id, OperationState::kSuperseded, detail, now, effects);
+  Overtake(planning, group.running->id, group.running->cause, by, now, effects);
   group.running.reset();
 }
 
@@ -152,10 +157,25 @@ void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation
   operation.decisions = std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
 }
 
+// To empty a rank may need no move at all.
+void ActWherePlacedOtherwise(const algos::Problem& problem, std::span<const algos::Placement> targets,
+                             std::span<PricedLayer> priced) {
+  for (size_t i = 0; i < priced.size(); ++i) {
+    LayerDecision& decision = priced[i].decision;
+    const algos::Placement& current = problem.current[decision.layer.idx()];
+    if (decision.why != DecisionReason::kStays) continue;
+    if (HoldingsOf(targets[i], problem.shape) == HoldingsOf(current, problem.shape)) continue;
+    decision.act = true;
+    decision.why = DecisionReason::kActs;
+    decision.reason = "ranks come or go";
+  }
+}
+
 // What becomes of each layer that was planned.
 std::vector<PricedLayer> Decide(GroupState& group, const PendingPlan& plan, std::span<const algos::Placement> targets) {
   std::vector<PricedLayer> priced = PriceOf(*plan.problem, targets, group.info, group.settings, group.slots,
                                             group.fast_loop, {.force = plan.for_operator, .span = plan.span});
+  if (IsRankChange(plan.cause)) ActWherePlacedOtherwise(*plan.problem, targets, priced);
   if (!plan.for_operator) KeepWithinBudgets(priced, group.memories, PlanningNow(group), group.num_windows_closed);
   return priced;
 }
@@ -198,7 +218,62 @@ std::vector<LayerDecision> AllDecisions(std::vector<LayerDecision> skipped, std:
   return skipped;
 }
 
+// The plan is for ranks that are not those that serve any more.
+void PlanAgain(Planning planning, const PendingPlan& plan, const std::string& why, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  if (IsRankChange(plan.cause)) {
+    if (RankChange* change = group.changes.Find(plan.operation_id)) change->needs_plan = !change->cancelled;
+    return;
+  }
+  planning.operations.Close(plan.operation_id, OperationState::kSuperseded,
+                            absl::StrCat(why, plan.for_operator ? "; planned again" : ""), now, effects);
+  if (plan.for_operator) group.next = Unfinished{plan.policy, plan.layers, true};
+  if (plan.for_operator || group.settings.placement_enabled) group.next_placement = now;
+}
+
+void FailChange(Planning planning, const std::string& operation_id, std::string why, absl::Time now) {
+  RankChange* change = planning.group.changes.Find(operation_id);
+  if (change == nullptr) return;
+  change->failure = std::move(why);
+  change->plan_after = now + kPlanForRanksAgain;
+}
+
 }  // namespace
+
+// Passes over ids that operators gave to theirs.
+std::string OwnId(Planning planning) {
+  GroupState& group = planning.group;
+  std::string id;
+  do {
+    id = absl::StrCat(group.info.name, "-", group.term, "-", ++group.num_operations);
+  } while (planning.operations.Find(id) != nullptr);
+  return id;
+}
+
+bool OperatorRearranges(const GroupState& group) { return !OperatorsRearrangement(group).empty(); }
+
+void PlanForRanks(Planning planning, const RankChange& change, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  Supersede(planning, change.operation_id, Overtakes::kAll, now, effects);
+  PendingPlan plan;
+  plan.operation_id = change.operation_id;
+  plan.cause = change.cause;
+  plan.for_operator = true;
+  PlanScope scope = AskedScope(group, {}, {}, {});
+  plan.policy = scope.policy;
+  plan.phase = scope.phase;
+  planning.operations.Update(
+      plan.operation_id, now,
+      [&](OperationProgress& operation) {
+        operation.policy = plan.policy;
+        operation.phase = plan.phase;
+        // Of a plan before only what was done counts.
+        operation.num_layers = operation.num_layers_done = 0;
+        operation.num_moves = operation.num_moves_done;
+      },
+      effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), effects);
+}
 
 void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
@@ -212,7 +287,7 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
     Begin(planning, Describe(group, plan), OperationState::kFailed, std::string(status.message()), now, effects);
     return;
   }
-  if (!request.dry_run) Supersede(planning, request.operation_id, now, effects);
+  if (!request.dry_run) Supersede(planning, request.operation_id, Overtakes::kOwnAlone, now, effects);
   plan.layers = request.layers;
   std::ranges::sort(plan.layers);
   plan.layers.erase(std::unique(plan.layers.begin(), plan.layers.end()), plan.layers.end());
@@ -245,13 +320,14 @@ void Cancel(Planning planning, const std::string& operation_id, absl::Time now, 
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
   if (now < group.next_placement) return;
-  if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty()) {
+  if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty() ||
+      group.restores.running()) {
     group.next_placement = now + group.settings.window;
     return;
   }
   const Unfinished next = group.next.value_or(Unfinished());
   PendingPlan plan;
-  plan.cause = group.next.has_value() ? Cause::kTakeover : Cause::kSlowLoop;
+  plan.cause = group.next.has_value() ? next.cause : Cause::kSlowLoop;
   plan.policy = next.policy.empty() ? group.settings.policy : next.policy;
   plan.layers = next.layers;
   plan.for_operator = next.for_operator;
@@ -290,7 +366,15 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
   if (found == group.plans.end()) return false;
   const PendingPlan plan = std::move(found->second);
   group.plans.erase(found);
+  if (!plan.dry_run && plan.problem->dead_ranks != group.members.AbsentRanks()) {
+    PlanAgain(planning, plan, "the ranks changed while it was planned", now, effects);
+    return true;
+  }
   if (const absl::Status status = CheckPlan(group, *plan.problem, computed); !status.ok()) {
+    if (IsRankChange(plan.cause)) {
+      FailChange(planning, plan.operation_id, std::string(status.message()), now);
+      return true;
+    }
     planning.operations.Close(plan.operation_id, OperationState::kFailed, std::string(status.message()), now, effects);
     return true;
   }
@@ -301,10 +385,10 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
       plan.operation_id, now,
       [&](OperationProgress& operation) {
         Describe(AllDecisions(plan.skipped, priced), operation);
-        operation.state = plan.dry_run        ? OperationState::kDone
-                          : any               ? OperationState::kRunning
-                          : plan.for_operator ? OperationState::kDone
-                                              : OperationState::kSkipped;
+        operation.state = plan.dry_run                      ? OperationState::kDone
+                          : any || IsRankChange(plan.cause) ? OperationState::kRunning
+                          : plan.for_operator               ? OperationState::kDone
+                                                            : OperationState::kSkipped;
         if (plan.dry_run) operation.detail = absl::StrCat("dry run: ", operation.detail);
       },
       effects);

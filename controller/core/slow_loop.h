@@ -33,6 +33,16 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
 // Ends an operation of the group: at once while it is planned, else once the waves at hand have ended.
 void Cancel(Planning planning, const std::string& operation_id, absl::Time now, Effects& effects);
 
+// An id for an operation of the controller's own.
+std::string OwnId(Planning planning);
+
+// Whether an operator's rearrangement runs or is planned, other than dry runs.
+bool OperatorRearranges(const GroupState& group);
+
+// Plans for the ranks that serve now, as the step of `change`'s operation that moves experts; what else runs or is
+// planned is overtaken.
+void PlanForRanks(Planning planning, const RankChange& change, absl::Time now, Effects& effects);
+
 // Begins a plan of the controller's own where one is due. `windows_closed`: load is new.
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects);
 

@@ -62,6 +62,7 @@ struct LayerStatus {
   int num_slots_free = 0;
   int num_slots_condemned = 0;
   int free_redundancy = 0;  // usable slots beyond one for each expert (rule 27); at 0 the layer is shares-only
+  std::vector<ExpertId> experts_lost;  // without a live replica: their tokens go nowhere
 };
 
 struct GroupTotals {
@@ -78,6 +79,8 @@ struct GroupTotals {
   uint64_t moves_failed = 0;
   uint64_t bytes_moved = 0;
   uint64_t fingerprint_failures = 0;
+  uint64_t ranks_lost = 0;        // expelled
+  uint64_t experts_restored = 0;  // that had no live replica left
   // Of the controller's own plans: layers that were planned, and those left out, by the reason.
   uint64_t layers_planned = 0;
   uint64_t layers_balanced = 0;  // below layer_imbalance_min

@@ -67,6 +67,15 @@ algos::Placement WithoutCondemned(algos::Placement target, LayerId layer, const 
   return target;
 }
 
+algos::Placement WithoutDead(algos::Placement target, const algos::Placement& current, LayerId layer,
+                             const SlotTable& slots) {
+  for (ExpertId& expert : target.expert_of_slot) {
+    if (!expert.valid() || slots.NumLive(layer, expert) > 0) continue;
+    if (std::ranges::count(current.expert_of_slot, expert) == 0) expert = kNoExpert;
+  }
+  return target;
+}
+
 absl::Status CheckConflicts(const algos::Placement& target, LayerId layer, const SlotTable& slots) {
   const algos::Shape& shape = slots.shape();
   for (int s = 0; s < shape.num_slots(); ++s) {

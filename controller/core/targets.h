@@ -18,6 +18,11 @@ namespace evenkeel::controller {
 // of its rank an expert is in means nothing. Unchanged where there is nothing to give up.
 algos::Placement WithoutCondemned(algos::Placement target, LayerId layer, const SlotTable& slots);
 
+// `target` without experts that nobody could be given: those without a live replica, now and in `current`. They come
+// back by a restore, or with a rank that holds them.
+algos::Placement WithoutDead(algos::Placement target, const algos::Placement& current, LayerId layer,
+                             const SlotTable& slots);
+
 // Refuses targets that give an expert whose replicas disagreed (rule 23) to a rank that does not hold it.
 absl::Status CheckConflicts(const algos::Placement& target, LayerId layer, const SlotTable& slots);
 

@@ -39,17 +39,70 @@ v1::Group ExampleGroup() {
   return group;
 }
 
+v1::GroupMembership ExampleMembership() {
+  v1::GroupMembership membership;
+  membership.set_group("chat");
+  membership.set_view_number(8);
+  membership.set_ranks_max(4);
+  membership.set_slots_per_rank(6);
+  for (const auto standing :
+       {v1::RANK_STANDING_SERVING, v1::RANK_STANDING_DRAINING, v1::RANK_STANDING_ABSENT, v1::RANK_STANDING_ABSENT}) {
+    v1::RankStatus* rank = membership.add_ranks();
+    rank->set_rank(static_cast<uint32_t>(membership.ranks_size() - 1));
+    rank->set_standing(standing);
+    rank->set_attached(standing != v1::RANK_STANDING_ABSENT);
+    rank->set_alive(rank->attached());
+    rank->set_incarnation(rank->attached() ? 5 : 0);
+    rank->set_num_slots_live(rank->attached() ? 6 : 0);
+  }
+  membership.mutable_ranks(1)->set_operation("drain-1");
+  membership.mutable_ranks(1)->set_note("is being emptied");
+  membership.mutable_ranks(2)->set_waiting(true);
+  return membership;
+}
+
 class ScriptedControl final : public v1::Control::Service {
  public:
   v1::Group group = ExampleGroup();
   std::vector<v1::Operation> operations;
   v1::RearrangeRequest asked;
+  v1::AdmitRankRequest admitted;
+  v1::DrainRankRequest drained;
+  v1::GroupMembership membership = ExampleMembership();
   std::vector<std::string> problems;
 
   grpc::Status Rearrange(grpc::ServerContext*, const v1::RearrangeRequest* request,
                          grpc::ServerWriter<v1::Operation>* writer) override {
     asked = *request;
     for (const v1::Operation& operation : operations) writer->Write(operation);
+    return grpc::Status::OK;
+  }
+  grpc::Status AdmitRank(grpc::ServerContext*, const v1::AdmitRankRequest* request,
+                         grpc::ServerWriter<v1::Operation>* writer) override {
+    admitted = *request;
+    for (const v1::Operation& operation : operations) writer->Write(operation);
+    return grpc::Status::OK;
+  }
+  grpc::Status DrainRank(grpc::ServerContext*, const v1::DrainRankRequest* request,
+                         grpc::ServerWriter<v1::Operation>* writer) override {
+    drained = *request;
+    if (operations.empty()) return {grpc::StatusCode::FAILED_PRECONDITION, "no room for 2 of experts 3, 7"};
+    for (const v1::Operation& operation : operations) writer->Write(operation);
+    return grpc::Status::OK;
+  }
+  grpc::Status GetMembership(grpc::ServerContext*, const v1::GetMembershipRequest*,
+                             v1::GroupMembership* response) override {
+    *response = membership;
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchMembership(grpc::ServerContext*, const v1::WatchMembershipRequest*,
+                               grpc::ServerWriter<v1::GroupMembership>* writer) override {
+    writer->Write(membership);
+    membership.set_view_number(9);  // of no rank that is shown
+    writer->Write(membership);
+    membership.mutable_ranks(1)->set_standing(v1::RANK_STANDING_LEFT);
+    membership.mutable_ranks(1)->set_safe_to_terminate(true);
+    writer->Write(membership);
     return grpc::Status::OK;
   }
   grpc::Status ListGroups(grpc::ServerContext*, const v1::ListGroupsRequest*, v1::ListGroupsResponse* r) override {
@@ -180,6 +233,58 @@ TEST_CASE("groups are listed, one a line, and shown whole when named", "[keelctl
   server.control.group.Clear();
   CHECK(server.Run({"groups"}) == 0);
   CHECK(server.out == "no group has attached yet\n");
+}
+
+TEST_CASE("ranks show how each stands and what it waits for", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"ranks"}) == 0);
+  CHECK(Contains(server.out, "chat: 1 ranks serve, at most 4; view 8"));
+  CHECK(Contains(server.out, "draining"));
+  CHECK(Contains(server.out, "is being emptied; drain-1"));
+  CHECK(Contains(server.out, "waits"));                                        // rank 2
+  CHECK(std::count(server.out.begin(), server.out.end(), '\n') == 2 + 1 + 3);  // rank 3 is left out
+  CHECK(server.Run({"ranks", "--all"}) == 0);
+  CHECK(std::count(server.out.begin(), server.out.end(), '\n') == 2 + 1 + 4);
+  CHECK(server.Run({"ranks", "--json"}) == 0);
+  CHECK(Contains(server.out, "\"standing\":\"RANK_STANDING_DRAINING\""));
+}
+
+TEST_CASE("watching ranks prints a line for each that changes", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"ranks", "--watch"}) == 0);
+  CHECK(std::count(server.out.begin(), server.out.end(), '\n') == 3 + 1);
+  CHECK(Contains(server.out, "rank 1  left, safe to terminate"));
+  server.control.membership = ExampleMembership();
+  CHECK(server.Run({"ranks", "--watch", "--json"}) == 0);
+  CHECK(std::count(server.out.begin(), server.out.end(), '\n') == 3);
+}
+
+TEST_CASE("ranks are admitted and drained by number, in words and ranges", "[keelctl]") {
+  Server server;
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_RUNNING),
+                               ExampleOperation(v1::OPERATION_STATE_DONE)};
+  server.control.operations[0].add_ranks(8);
+  CHECK(server.Run({"admit", "8", "10-11", "--request-id=a"}) == 0);
+  CHECK(server.control.admitted.ranks_size() == 3);
+  CHECK(server.control.admitted.ranks(2) == 11);
+  CHECK(server.control.admitted.request_id() == "a");
+  CHECK(Contains(server.err, "running"));
+  CHECK(Contains(server.err, "because"));  // what it waits for
+  CHECK(Contains(server.out, "operation op-1 done: because"));
+  CHECK(server.Run({"drain", "3", "--grace=2.5"}) == 0);
+  CHECK(server.control.drained.grace_ms() == 2500);
+  CHECK(server.Run({"drain", "3"}) == 0);
+  CHECK_FALSE(server.control.drained.has_grace_ms());
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_FAILED)};
+  CHECK(server.Run({"admit", "8"}) == 1);
+  server.control.operations.clear();
+  CHECK(server.Run({"drain", "3"}) == 1);
+  CHECK(Contains(server.err, "no room for 2 of experts 3, 7"));
+  CHECK(server.Run({"drain"}) == 2);
+  CHECK(Contains(server.err, "RANK... is missing"));
+  CHECK(server.Run({"drain", "x"}) == 2);
+  CHECK(Contains(server.err, "RANK... x: 'x' is neither a number nor a range"));
+  CHECK(server.Run({"drain", "1", "--grace=-1"}) == 2);
 }
 
 TEST_CASE("stats show ranks as bars and the busiest experts", "[keelctl]") {

@@ -29,6 +29,14 @@ Cluster::Cluster(Options the_options) : options(std::move(the_options)), next_re
   for (int r = 0; r < options.shape.num_ranks; ++r) RestartEngine(r);
 }
 
+void Cluster::StartJoining(int rank) {
+  RestartEngine(rank);
+  FakeAgent& agent = agents[static_cast<size_t>(rank)];
+  agent.joining = agent.outside = true;
+  agent.in_use.clear();
+  agent.slots.assign(agent.slots.size(), SlotRecord());
+}
+
 uint64_t Cluster::FingerprintOf(LayerId layer, ExpertId expert) const {
   return MixBits(static_cast<uint64_t>(layer.value() * 10000 + expert.value() + 1));
 }
@@ -38,12 +46,17 @@ void Cluster::RestartEngine(int rank) {
   const uint64_t incarnation = agent.member.incarnation + 100 + static_cast<uint64_t>(rank);
   agent = FakeAgent();
   agent.member = {RankId(rank), incarnation};
-  const algos::Placement initial = algos::DefaultPlacement(options.shape);
+  const algos::Placement initial = algos::DefaultPlacement(options.shape, options.world);
   agent.maps.assign(static_cast<size_t>(options.num_layers), algos::EvenMap(initial, options.shape.num_experts));
-  agent.in_use = {agent.maps};
+  agent.outside = options.world > 0 && rank >= options.world;
+  if (!agent.outside) agent.in_use = {agent.maps};
   for (int l = 0; l < options.num_layers; ++l) {
     for (int s = 0; s < options.shape.slots_per_rank; ++s) {
       const ExpertId expert = initial.expert_of_slot[options.shape.SlotAt(RankId(rank), s).idx()];
+      if (!expert.valid()) {
+        agent.slots.push_back(SlotRecord());
+        continue;
+      }
       agent.slots.push_back({SlotState::kVerified, expert, 0, FingerprintOf(LayerId(l), expert)});
     }
   }
@@ -62,6 +75,7 @@ Attach Cluster::AttachOf(int rank) const {
   attach.group.name = kGroup;
   attach.group.model = "m";
   attach.group.shape = options.shape;
+  attach.group.world = options.world;
   attach.group.num_layers = options.num_layers;
   attach.group.expert_bytes = 1000;
   attach.group.routing = options.routing;
@@ -71,7 +85,8 @@ Attach Cluster::AttachOf(int rank) const {
   attach.epoch = agent.epoch;
   attach.maps_digest = DigestOfMaps(agent.maps);
   attach.quiesced_epoch = agent.quiesced;
-  attach.view.number = agent.view_number;
+  attach.view = {agent.view_number, agent.view_members};
+  attach.joining = agent.joining && agent.epoch == Epoch();
   attach.slots = agent.slots;
   return attach;
 }
@@ -85,7 +100,7 @@ void Cluster::AttachAgent(int rank) {
 }
 
 void Cluster::AttachAll() {
-  for (int r = 0; r < options.shape.num_ranks; ++r) AttachAgent(r);
+  for (int r = 0; r < (options.world == 0 ? options.shape.num_ranks : options.world); ++r) AttachAgent(r);
 }
 
 void Cluster::DetachAgent(int rank) {
@@ -184,7 +199,8 @@ void Cluster::ReportLoad() {
     EngineStatus status;
     status.called_begin_step = status.called_end_step = status.called_route = true;
     status.mean_step_time = agent.mean_step_time;
-    if (agent.mean_step_time > absl::ZeroDuration()) Send(static_cast<int>(r), status);
+    status.idle = agent.idle;
+    if (agent.mean_step_time > absl::ZeroDuration() || agent.idle) Send(static_cast<int>(r), status);
   }
 }
 
@@ -233,7 +249,14 @@ void Cluster::ToAgent(FakeAgent& agent, const ControllerMessage& message) {
                                                                        .waiting_for = {}}});
   } else if (const auto* view = std::get_if<ViewUpdate>(&message)) {
     REQUIRE(view->view.number >= agent.view_number);
+    JudgeView(agent, view->view);
     agent.view_number = view->view.number;
+    agent.view_members = view->view.members;
+    const auto& members = agent.view_members;
+    if (std::find(members.begin(), members.end(), agent.member) == members.end()) {
+      agent.outside = true;
+      agent.in_use.clear();
+    }
     Quiesce(agent);
   } else if (const auto* update = std::get_if<MapsUpdate>(&message)) {
     Obey(agent, *update);
@@ -259,6 +282,7 @@ void Cluster::Obey(FakeAgent& agent, const MapsUpdate& update) {
   REQUIRE(DigestOfMaps(maps) == update.maps_digest);
   JudgeMaps(maps);
   agent.maps = maps;
+  agent.outside = false;
   agent.in_use.push_back(std::move(maps));
   agent.epoch = update.epoch;
   updates.push_back(update);
@@ -267,8 +291,10 @@ void Cluster::Obey(FakeAgent& agent, const MapsUpdate& update) {
 
 void Cluster::Quiesce(FakeAgent& agent) {
   if (agent.stalled) return;
-  agent.in_use = {agent.maps};
+  agent.in_use.clear();
+  if (!agent.outside) agent.in_use.push_back(agent.maps);
   agent.quiesced = agent.epoch;
+  agent.accepted = agent.view_members;
   if (agent.session.has_value()) {
     inbox_.push_back(
         AgentMessageReceived{*agent.session, Quiesced{agent.epoch, DigestOfMaps(agent.maps), agent.view_number}});
@@ -284,9 +310,11 @@ void Cluster::Obey(FakeAgent& agent, const MoveOrder& order) {
   REQUIRE(agent.quiesced >= order.retired_since);
   JudgeWrite(order.layer, order.slot);
   const auto& source = order.sources.front();
-  const SlotRecord& content = RecordOf(order.layer, source.slot);
-  REQUIRE(content.state == SlotState::kVerified);
-  REQUIRE(content.expert == order.expert);
+  if (source.member.rank.valid()) {  // else a store
+    const SlotRecord& content = RecordOf(order.layer, source.slot);
+    REQUIRE(content.state == SlotState::kVerified);
+    REQUIRE(content.expert == order.expert);
+  }
   record = {SlotState::kWriting, order.expert, order.generation, 0};
   agent.moves[{order.layer.value(), order.slot.value()}] = order;
   if (!agent.holds_moves) EndMove(agent, order);
@@ -350,6 +378,21 @@ void Cluster::Resume(int rank) {
 
 // ---- The judge
 
+bool Cluster::Knows(const FakeAgent& agent, const Member& member) {
+  return std::find(agent.accepted.begin(), agent.accepted.end(), member) != agent.accepted.end();
+}
+
+void Cluster::JudgeView(const FakeAgent& agent, const View& view) const {
+  const bool named = std::find(view.members.begin(), view.members.end(), agent.member) != view.members.end();
+  if (!named || !agent.joining || agent.epoch != Epoch()) return;
+  for (const FakeAgent& other : agents) {
+    const bool in_set = std::find(view.members.begin(), view.members.end(), other.member) != view.members.end();
+    const bool newcomer = other.joining && other.epoch == Epoch();
+    INFO("rank " << agent.member.rank.value() << " joins; rank " << other.member.rank.value() << " does not know it");
+    if (in_set && !newcomer) REQUIRE(Knows(other, agent.member));
+  }
+}
+
 void Cluster::JudgeWrite(LayerId layer, SlotIdx slot) const {
   for (const FakeAgent& agent : agents) {
     for (const Maps& maps : agent.in_use) {
@@ -369,6 +412,12 @@ void Cluster::JudgeMaps(const Maps& maps) const {
         const SlotRecord& record =
             const_cast<Cluster*>(this)->RecordOf(LayerId(static_cast<int>(l)), slot);  // NOLINT: reads only
         INFO("layer " << l << " expert " << e << " slot " << slot.value());
+        const FakeAgent& owner = agents[options.shape.RankOf(slot).idx()];
+        for (const FakeAgent& other : agents) {
+          // Who is in the set must know the rank that this slot is of, and it must know itself.
+          if (Knows(other, other.member)) REQUIRE(Knows(other, owner.member));
+        }
+        REQUIRE(Knows(owner, owner.member));
         REQUIRE(record.state == SlotState::kVerified);
         REQUIRE(record.expert == ExpertId(e));
       }

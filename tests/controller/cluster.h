@@ -4,7 +4,8 @@
 //
 // Agents answer at once unless told otherwise: a stalled one does not quiesce, one that holds moves does not answer
 // them, one that is away is not heard. The judge checks that no slot is written while any map in use names it, that maps
-// name verified slots alone, and that epochs only grow (docs/protocol.md, rules 3, 5, 6, 7).
+// name verified slots alone, that epochs only grow (docs/protocol.md, rules 3, 5, 6, 7), that a rank that joins is told
+// only once all others have quiesced at its view, and that maps name its slots only once it has too (rule 14).
 #pragma once
 
 #include <deque>
@@ -44,6 +45,11 @@ struct FakeAgent {
   std::optional<SessionId> session;
   uint32_t term_obeyed = 0;
   uint64_t view_number = 0;
+  std::vector<Member> view_members;  // of that view
+  std::vector<Member> accepted;      // of the view at which it quiesced last
+  bool joining = false;              // started to join: without experts, outside the set
+  bool outside = false;              // it is no member: nothing is in use
+  bool idle = false;                 // told with every report
   Epoch epoch;
   Maps maps;
   std::vector<Maps> in_use;  // maps that a step may still follow; the newest is `maps`
@@ -67,6 +73,7 @@ class Cluster {
     int num_layers = 2;
     CoordinatorSettings settings = PlannedBy("greedy");
     Routing routing = Routing::kSender;
+    int world = 0;                  // ranks that make the group; 0: all of shape
     bool may_lose_experts = false;  // the judge lets maps name no replica of an expert
   };
   explicit Cluster(Options options);
@@ -75,12 +82,13 @@ class Cluster {
 
   Attach AttachOf(int rank) const;
   void AttachAgent(int rank);
-  void AttachAll();
+  void AttachAll();  // of the world
   void DetachAgent(int rank);
   // A new coordinator that knows nothing but the stored term; all agents lose their streams.
   void RestartController(std::vector<OperationProgress> stored = {});
-  // The rank's engine starts anew: default placement, another incarnation.
+  // The rank's engine starts anew, another incarnation: with the default placement, or to join.
   void RestartEngine(int rank);
+  void StartJoining(int rank);
 
   void Send(int rank, AgentMessage message);
   void Deliver(const Event& event);
@@ -131,6 +139,9 @@ class Cluster {
   uint64_t FingerprintOf(LayerId layer, ExpertId expert) const;
   void JudgeWrite(LayerId layer, SlotIdx slot) const;
   void JudgeMaps(const Maps& maps) const;
+  // What `agent` has just been told of, and not before.
+  void JudgeView(const FakeAgent& agent, const View& view) const;
+  static bool Knows(const FakeAgent& agent, const Member& member);
 
   std::deque<Event> inbox_;  // for the coordinator
   bool settling_ = false;

@@ -24,7 +24,7 @@ Cluster::Cluster(const Options& options) : world_(options), whole_(static_cast<s
     }
   }
   for (int g = 0; g < options.num_groups; ++g) {
-    for (int r = 0; r < options.num_ranks; ++r) {
+    for (int r = 0; r < options.num_first_ranks(); ++r) {
       RegionModel* region = FreshRegion(g, r);
       world_.engines[static_cast<size_t>(g)]->Start(region);
       const bool late = world_.rng.Chance(options.faults.agent_starts_late);
@@ -136,6 +136,25 @@ void Cluster::RestartEngine(int group, int rank) {
   agent(group, rank).Kill();
 }
 
+void Cluster::StartJoining(int group, int rank) {
+  EngineModel& engines = *world_.engines[static_cast<size_t>(group)];
+  if (engines.region(rank) != nullptr) return;
+  GroupInfo info = world_.InfoOf(group);
+  RegionModel* region = world_.AddRegion(group, info, {RankId(rank), MixBits(++num_incarnations_)}, true);
+  engines.Start(region);
+  world_.trace.Add("engine comes to join", {group, rank});
+  agent(group, rank).Kill();
+  StartAgent(group, rank);
+}
+
+void Cluster::Terminate(int group, int rank) {
+  EngineModel& engines = *world_.engines[static_cast<size_t>(group)];
+  if (!engines.alive(rank)) return;
+  world_.trace.Add("drained rank ends", {group, rank});
+  engines.Kill(rank);
+  agent(group, rank).Kill();
+}
+
 void Cluster::RestartGroup(int group) {
   for (int r = 0; r < world_.options.num_ranks; ++r) KillEngine(group, r);
   world_.maps.ForgetGroup(group);
@@ -184,7 +203,8 @@ bool Cluster::IsWhole(int group) {
   if (!whole_[static_cast<size_t>(group)]) return false;
   for (int r = 0; r < world_.options.num_ranks; ++r) {
     const RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(r);
-    if (region == nullptr || !region->in_set) return false;
+    const bool may_be_away = world_.options.ranks_interval > absl::ZeroDuration();
+    if (!may_be_away && (region == nullptr || !region->in_set)) return false;
   }
   for (int l = 0; l < world_.options.num_layers; ++l) {
     for (int e = 0; e < world_.options.num_experts; ++e) {

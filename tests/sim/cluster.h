@@ -39,6 +39,10 @@ class Cluster {
   void AddController(absl::Time end);
   void KillEngine(int group, int rank);
   void RestartEngine(int group, int rank);
+  // An engine that joins comes on a rank that has none.
+  void StartJoining(int group, int rank);
+  // Engine and agent of a rank end that nothing refers to any more.
+  void Terminate(int group, int rank);
   void RestartGroup(int group);
   // Damages a slot whose expert has other copies; false if the one drawn is none.
   bool RotSlot(int group, int rank);

@@ -68,8 +68,8 @@ void EngineModel::Start(RegionModel* region) {
 }
 
 void EngineModel::Serve(RegionModel* region) {
-  region->in_set = true;
   region->joined_view = region->view.number;
+  region->in_set = true;
   world_.maps->SetRegion(group_, region->rank(), region);
   world_.maps->Hold(group_, region->maps);
   if (options_.steps_around_changes_only) return;
@@ -94,6 +94,10 @@ void EngineModel::Exclude(int rank_idx) {
     world_.maps->Release(group_, region->maps->epoch);
   }
   std::fill(rank.lane_scheduled.begin(), rank.lane_scheduled.end(), false);
+  for (size_t lane = 0; lane < rank.lane_waits.size(); ++lane) {
+    if (rank.lane_waits[lane]) --num_waiting_;
+    rank.lane_waits[lane] = false;
+  }
   ++rank.life;
   WakeWaiting();
 }

@@ -44,6 +44,7 @@ void EngineModel::BeginStep(int rank_idx, int lane, uint32_t life) {
   if (rank.life != life || rank.region == nullptr) return;
   if (Deferred(rank_idx, [this, rank_idx, lane, life] { BeginStep(rank_idx, lane, life); })) return;
   rank.lane_scheduled[static_cast<size_t>(lane)] = false;
+  if (!rank.region->in_set) return;  // it is no member: begin_step refuses it
   if (!MayBegin(rank_idx, lane)) {
     rank.lane_waits[static_cast<size_t>(lane)] = true;
     ++num_waiting_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/map_checker.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 #include "agent/core/map_update.h"
@@ -17,6 +19,14 @@ void MapChecker::SetRegion(int group, int rank, const RegionModel* region) {
     state.num_naming.assign(static_cast<size_t>(info.num_layers * info.shape.num_slots()), 0);
   }
   state.regions[static_cast<size_t>(rank)] = region;
+  if (region == nullptr || region->joined_view == 0) return;
+  for (const RegionModel* other : state.regions) {
+    if (other == nullptr || other->view.number == 0) continue;
+    const auto& members = other->view.members;
+    if (std::find(members.begin(), members.end(), region->member()) != members.end()) continue;
+    trace_->Violation(absl::StrCat("group ", group, ": rank ", rank, " begins to serve, and rank ", other->rank(),
+                                   " does not know it at view ", other->view.number));
+  }
 }
 
 void MapChecker::ForgetGroup(int group) {
@@ -48,6 +58,7 @@ void MapChecker::Hold(int group, const std::shared_ptr<const agent::Maps>& maps)
   }
   CountNames(state, *maps, +1);
   CheckVersion(group, *maps);
+  CheckKnown(group, *maps);
 }
 
 void MapChecker::Release(int group, Epoch epoch) {
@@ -97,6 +108,50 @@ void MapChecker::Compute(const RegionModel& region, LayerId layer, SlotIdx slot,
   trace_->Violation(absl::StrCat("group ", region.group_idx(), " rank ", region.rank(), ": a token of layer ",
                                  layer.value(), " expert ", expert.value(), " met ", what, " in slot ", slot.value(),
                                  " at the ", when, " of its computation"));
+}
+
+void MapChecker::CheckUnnamed(int group, int rank) const {
+  const Group& state = groups_[static_cast<size_t>(group)];
+  for (const auto& [epoch, version] : state.versions) {
+    if (version.maps == nullptr) continue;
+    const RegionModel* any = nullptr;
+    for (const RegionModel* region : state.regions) any = region != nullptr ? region : any;
+    if (any == nullptr) return;
+    for (const algos::LayerMap& map : version.maps->layers) {
+      for (SlotIdx slot : map.slots) {
+        if (any->info().shape.RankOf(slot).value() != rank) continue;
+        trace_->Violation(absl::StrCat("group ", group, ": rank ", rank,
+                                       " is said to be safe to terminate, and maps of ", "epoch ", epoch.ToString(),
+                                       ", which are in use, name slot ", slot.value()));
+        return;
+      }
+    }
+  }
+}
+
+void MapChecker::CheckKnown(int group, const agent::Maps& maps) const {
+  const Group& state = groups_[static_cast<size_t>(group)];
+  if (state.regions.empty()) return;
+  std::vector<bool> named(state.regions.size(), false);
+  for (const RegionModel* region : state.regions) {
+    if (region == nullptr) continue;
+    for (const algos::LayerMap& map : maps.layers) {
+      for (SlotIdx slot : map.slots) named[region->info().shape.RankOf(slot).idx()] = true;
+    }
+    break;
+  }
+  for (size_t r = 0; r < named.size(); ++r) {
+    const RegionModel* member = state.regions[r];
+    if (!named[r] || member == nullptr) continue;
+    for (const RegionModel* other : state.regions) {
+      if (other == nullptr || other->view.number == 0 || member->joined_view == 0) continue;
+      const auto& members = other->view.members;
+      if (std::find(members.begin(), members.end(), member->member()) != members.end()) continue;
+      trace_->Violation(absl::StrCat("group ", group, ": maps of epoch ", maps.epoch.ToString(), " name slots of rank ",
+                                     r, ", which rank ", other->rank(), " does not know at view ", other->view.number));
+      return;
+    }
+  }
 }
 
 bool MapChecker::IsHeld(int group, Epoch epoch) const {

@@ -7,7 +7,8 @@
 // first holder comes; while it is held no named slot may change, so nothing has to be looked at again.
 //
 // Checks:    no slot is written while a map in use names it; a map in use names slots that hold, verified, the very
-//            expert; each expert has one; one epoch, one map.
+//            expert; each expert has one; one epoch, one map; every rank that serves knows the members whose slots maps
+//            in use name (rule 14).
 // Threads:   none.
 #pragma once
 
@@ -48,6 +49,9 @@ class MapChecker {
   // A token of `expert` is computed in the slot now.
   void Compute(const RegionModel& region, LayerId layer, SlotIdx slot, ExpertId expert, const char* when);
 
+  // `rank` is safe to terminate, it is said: no map in use names a slot of it.
+  void CheckUnnamed(int group, int rank) const;
+
   bool IsHeld(int group, Epoch epoch) const;
   uint64_t num_epochs() const { return num_epochs_; }
 
@@ -65,6 +69,7 @@ class MapChecker {
   };
 
   void CheckVersion(int group, const agent::Maps& maps);
+  void CheckKnown(int group, const agent::Maps& maps) const;
   void CountNames(Group& group, const agent::Maps& maps, int change);
 
   Trace* const trace_;

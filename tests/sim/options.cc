@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/options.h"
 
+#include <algorithm>
 #include <array>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +31,7 @@ constexpr std::array<std::string_view, kNumMutants> kNames = {
     "other-weights-accepted",
     "hung-copy-given-up",
     "load-read-late",
+    "view-not-awaited",
 };
 
 int Weight(Rng& rng, double chance, int most) {
@@ -104,6 +106,14 @@ Options SwarmOptions(uint64_t seed) {
   options.load_sigma = 0.3 + 1.5 * rng.Uniform();
   options.faults = SwarmFaults(rng);
   if (options.lockstep) options.num_lanes = options.steps_in_flight = 1;
+  if (rng.Chance(0.25)) {
+    // Ranks come and go: a part of them makes the group, and has room for every expert.
+    options.ranks_interval = absl::Seconds(rng.Between(1, 8));
+    options.num_ranks = std::max(options.num_ranks, 4);
+    options.world = options.num_ranks - static_cast<int>(rng.Between(0, 2));
+    options.slots_per_rank = std::max(options.slots_per_rank, (options.num_experts + 2) / 2);
+    options.faults.restart_group = 0;
+  }
   return options;
 }
 
@@ -144,6 +154,15 @@ Options ProvokedBy(Options options) {
     case Mutant::kOtherWeightsAccepted:
       faults.other_weights = 0.3;
       break;
+    case Mutant::kViewNotAwaited:
+      options.num_ranks = 5;
+      options.world = 3;
+      options.slots_per_rank = std::max(options.slots_per_rank, (options.num_experts + 2) / 2);
+      options.ranks_interval = absl::Seconds(1);
+      faults.restart_group = 0;
+      faults.partition = 8;
+      faults.interval = absl::Milliseconds(500);
+      break;
     case Mutant::kHungCopyGivenUp:
       faults.transfer_never_ends = 0.2;
       break;
@@ -156,11 +175,12 @@ Options ProvokedBy(Options options) {
 std::string Describe(const Options& options) {
   const FaultOptions& faults = options.faults;
   std::string text = absl::StrCat(
-      options.num_groups, " groups x ", options.num_ranks, " ranks, ", options.num_layers, " layers x ",
-      options.num_experts, " experts, ", options.slots_per_rank, " slots a rank, by ", options.policy, ", ",
-      options.num_lanes, " lanes x ", options.steps_in_flight, options.lockstep ? ", lockstep" : "",
-      options.bracketed ? ", bracketed" : "", options.count_at_router ? ", counted at the router" : "",
-      options.post_move ? ", post_move" : "", options.steps_around_changes_only ? ", steps around changes" : "");
+      options.num_groups, " groups x ", options.num_ranks, " ranks (", options.num_first_ranks(), " at first), ",
+      options.num_layers, " layers x ", options.num_experts, " experts, ", options.slots_per_rank, " slots a rank, by ",
+      options.policy, ", ", options.num_lanes, " lanes x ", options.steps_in_flight,
+      options.lockstep ? ", lockstep" : "", options.bracketed ? ", bracketed" : "",
+      options.count_at_router ? ", counted at the router" : "", options.post_move ? ", post_move" : "",
+      options.steps_around_changes_only ? ", steps around changes" : "");
   absl::StrAppend(&text, "; a fault every ", absl::FormatDuration(faults.interval), ": agents ", faults.kill_agent, "+",
                   faults.kill_agent_in_effect, ", controllers ", faults.kill_controller, "+",
                   faults.kill_controller_in_effect, "+", faults.second_controller, ", stalls ", faults.stall_agent, "+",

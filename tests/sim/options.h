@@ -35,9 +35,10 @@ enum class Mutant : uint32_t {
   kOtherWeightsAccepted,  // rule 22: an engine of another weights version joins under the group's
   kHungCopyGivenUp,       // rule 28: a copy that does not end is reported as ended
   kLoadReadLate,          // rule 29: counters are read after the slot changed content
+  kViewNotAwaited,        // rule 14: a view counts as taken by all as soon as it is sent
 };
 
-inline constexpr uint32_t kNumMutants = 18;
+inline constexpr uint32_t kNumMutants = 19;
 
 std::string_view NameOf(Mutant mutant);
 // kNone where there is none of this name.
@@ -79,7 +80,8 @@ struct FaultOptions {
 struct Options {
   uint64_t seed = 1;
   int num_groups = 1;
-  int num_ranks = 4;
+  int num_ranks = 4;  // the most that there may ever be
+  int world = 0;      // ranks that make the groups; 0: all
   int num_layers = 2;
   int num_experts = 8;
   int slots_per_rank = 3;
@@ -109,6 +111,9 @@ struct Options {
   absl::Duration rearrange_interval = absl::Seconds(6);  // mean time between operators' requests; zero: none
   double load_sigma = 1.0;                               // of the logarithm of experts' load
   absl::Duration drift_interval = absl::Seconds(3);
+  absl::Duration ranks_interval;  // mean time between ranks that join or are drained; zero: none are
+
+  int num_first_ranks() const { return world == 0 ? num_ranks : world; }
 
   FaultOptions faults;
   Mutant mutant = Mutant::kNone;

@@ -24,13 +24,24 @@ uint64_t GoodContent(uint64_t weights_version, LayerId layer, ExpertId expert) {
   return MixBits(weights_version ^ MixBits(static_cast<uint64_t>(layer.idx()) << 32 | expert.idx())) | 1;
 }
 
-RegionModel::RegionModel(uint32_t id, int group_idx, const GroupInfo& group, Member member)
-    : maps(agent::DefaultMaps(group)), id_(id), group_idx_(group_idx), info_(group), member_(member) {
+RegionModel::RegionModel(uint32_t id, int group_idx, const GroupInfo& group, Member member, bool joining)
+    : maps(agent::DefaultMaps(group)),
+      in_set(!joining),
+      id_(id),
+      group_idx_(group_idx),
+      info_(group),
+      member_(member),
+      joining_(joining) {
   const algos::Placement placement = algos::DefaultPlacement(group.shape, group.world);
   const int per_rank = group.shape.slots_per_rank;
   for (int layer = 0; layer < group.num_layers; ++layer) {
     for (int local = 0; local < per_rank; ++local) {
       const ExpertId expert = placement.expert_of_slot[group.shape.SlotAt(member.rank, local).idx()];
+      if (joining || !expert.valid()) {
+        slots.emplace_back();
+        contents.push_back(0);
+        continue;
+      }
       const uint64_t content = GoodContent(group.weights_version, LayerId(layer), expert);
       slots.push_back({.state = SlotState::kVerified, .expert = expert, .generation = 1, .fingerprint = content});
       contents.push_back(content);
@@ -56,6 +67,7 @@ size_t RegionModel::At(LayerId layer, SlotIdx slot) const {
 agent::RegionState RegionModel::Read() const {
   return {.group = info_,
           .member = member_,
+          .joining = joining_,
           .endpoints = {{.transport = "local", .host = "sim", .address = "region"}},
           .term_obeyed = term_obeyed,
           .maps = maps,

@@ -39,8 +39,9 @@ struct Began {
 
 class RegionModel {
  public:
-  // A fresh region: default placement, its weights in place. Ids are dense and never used twice.
-  RegionModel(uint32_t id, int group_idx, const GroupInfo& group, Member member);
+  // A fresh region: default placement, its weights in place; of an engine that was started to join: all slots free,
+  // outside the set. Ids are dense and never used twice.
+  RegionModel(uint32_t id, int group_idx, const GroupInfo& group, Member member, bool joining);
 
   uint32_t id() const { return id_; }
   int group_idx() const { return group_idx_; }
@@ -94,6 +95,7 @@ class RegionModel {
   const int group_idx_;
   const GroupInfo info_;
   const Member member_;
+  const bool joining_;
   absl::btree_map<Began, int> open_;     // steps
   absl::btree_map<Began, int> serving_;  // work for others
 };

@@ -201,7 +201,7 @@ bool SimAgent::WasMember(const RegionModel& region) const {
   const std::vector<Member>& members = region_->view.members;
   if (region_->view.number > 0) return std::find(members.begin(), members.end(), region.member()) != members.end();
   // The world of the headers, as long as it is the first one.
-  const uint32_t num_first = static_cast<uint32_t>(world_->options.num_groups * world_->options.num_ranks);
+  const uint32_t num_first = static_cast<uint32_t>(world_->options.num_groups * world_->options.num_first_ranks());
   return region_->id() < num_first && region.id() < num_first;
 }
 
@@ -215,6 +215,7 @@ void SimAgent::Do(const agent::StoreView& effect) {
   for (int r = 0; r < world_->options.num_ranks; ++r) {
     const RegionModel* region = engines().region(r);
     if (region == nullptr || !region->in_set || !WasMember(*region)) continue;
+    if (world_->may_leave.contains({group_, r})) continue;
     if (std::find(view.members.begin(), view.members.end(), region->member()) == view.members.end()) {
       Violation(absl::StrCat("view ", view.number, " lacks rank ", r, ", which lives and was a member"));
     }

@@ -69,7 +69,18 @@ void SimController::Rearrange(int group, const std::string& operation_id, const 
       .operation_id = operation_id, .group = world_->InfoOf(group).name, .policy = policy, .layers = {}});
 }
 
+void SimController::Admit(int group, const std::string& operation_id, int rank) {
+  strand_.Post(controller::AdmitRequested{
+      .operation_id = operation_id, .group = world_->InfoOf(group).name, .ranks = {RankId(rank)}});
+}
+
+void SimController::Drain(int group, const std::string& operation_id, int rank, absl::Duration grace) {
+  strand_.Post(controller::DrainRequested{
+      .operation_id = operation_id, .group = world_->InfoOf(group).name, .ranks = {RankId(rank)}, .grace = grace});
+}
+
 void SimController::OnMessage(StreamId stream, AgentMessage message) {
+  if (const auto* quiesced = std::get_if<Quiesced>(&message)) quiesced_[stream] = *quiesced;
   strand_.Post(controller::AgentMessageReceived{.session = stream, .message = std::move(message)});
 }
 
@@ -85,6 +96,12 @@ void SimController::Do(controller::SendToAgent& effect) {
   if (const auto* update = std::get_if<MapsUpdate>(&*effect.message)) {
     const int group = world_->network.agent_of(effect.session) / world_->options.num_ranks;
     world_->maps.Published(group, update->epoch, update->maps_digest);
+  }
+  const auto* view = std::get_if<ViewUpdate>(&*effect.message);
+  if (view != nullptr && world_->options.mutant == Mutant::kViewNotAwaited && quiesced_.contains(effect.session)) {
+    Quiesced taken = quiesced_[effect.session];
+    taken.view_number = view->view.number;
+    strand_.Post(controller::AgentMessageReceived{.session = effect.session, .message = taken});
   }
   world_->network.SendToAgent(effect.session, *effect.message);
 }

@@ -13,6 +13,8 @@
 #include <memory>
 #include <string>
 
+#include "absl/container/btree_map.h"
+
 #include "controller/core/coordinator.h"
 #include "controller/core/event.h"
 #include "tests/sim/strand.h"
@@ -36,6 +38,8 @@ class SimController {
   ControllerStrand& strand() { return strand_; }
   const controller::Coordinator* coordinator() const { return strand_.machine(); }
 
+  void Admit(int group, const std::string& operation_id, int rank);
+  void Drain(int group, const std::string& operation_id, int rank, absl::Duration grace);
   void Rearrange(int group, const std::string& operation_id, const std::string& policy);
 
   // Of the network.
@@ -58,6 +62,7 @@ class SimController {
   const std::function<void()> on_death_;
   ControllerStrand strand_;
   uint64_t process_ = 0;
+  absl::btree_map<StreamId, Quiesced> quiesced_;  // what each stream said last, for a mutant
 };
 
 }  // namespace evenkeel::sim

@@ -35,6 +35,7 @@ Simulation::Simulation(const Options& options)
       cluster_(options),
       world_(cluster_.world()),
       faults_(&cluster_),
+      ranks_(&cluster_),
       final_operations_(static_cast<size_t>(options.num_groups)) {
   RearrangeLater();
 }
@@ -130,9 +131,13 @@ std::string Simulation::NotAtRest(int group, const controller::Coordinator& coor
   const auto status = coordinator.GetGroup(world_.InfoOf(group).name, now);
   if (!status.ok()) return std::string(status.status().message());
   if (status->forming) return "it is forming";
-  for (int r = 0; r < options_.num_ranks; ++r) {
-    const RegionModel& region = *world_.engines[static_cast<size_t>(group)]->region(r);
-    const controller::MemberStatus& member = status->members[static_cast<size_t>(r)];
+  for (const controller::MemberStatus& member : status->members) {
+    const int r = member.member.rank.value();
+    const auto& view = status->view.members;
+    if (std::find(view.begin(), view.end(), member.member) == view.end()) continue;
+    const RegionModel* const known = world_.engines[static_cast<size_t>(group)]->region(r);
+    if (known == nullptr) return absl::StrCat("rank ", r, " has ended and is a member");
+    const RegionModel& region = *known;
     if (!member.attached) return absl::StrCat("rank ", r, " is not attached");
     if (region.maps->epoch != status->epoch) {
       return absl::StrCat("rank ", r, " is at epoch ", region.maps->epoch.ToString(), " of ", status->epoch.ToString());
@@ -162,7 +167,10 @@ std::string Simulation::SlotsDiffer(int group, const controller::Coordinator& co
     for (int s = 0; s < static_cast<int>(layer.slots.size()); ++s) {
       const SlotIdx slot(s);
       const int rank = world_.InfoOf(group).shape.RankOf(slot).value();
-      const RegionModel& region = *world_.engines[static_cast<size_t>(group)]->region(rank);
+      const RegionModel* const known = world_.engines[static_cast<size_t>(group)]->region(rank);
+      if (known == nullptr && layer.slots[slot.idx()].use == controller::SlotUse::kFree) continue;  // of no member
+      if (known == nullptr) return absl::StrCat("rank ", rank, " has ended and holds slots");
+      const RegionModel& region = *known;
       const SlotRecord& record = region.slots[region.At(layer.layer, slot)];
       const controller::SlotStatus& believed = layer.slots[slot.idx()];
       const std::string where = absl::StrCat("slot ", s, " of layer ", layer.layer.value());

@@ -18,6 +18,7 @@
 #include "tests/sim/cluster.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/options.h"
+#include "tests/sim/rank_driver.h"
 
 namespace evenkeel::sim {
 
@@ -60,6 +61,7 @@ class Simulation {
   Cluster cluster_;
   World& world_;
   FaultInjector faults_;
+  RankDriver ranks_;
   int num_requests_ = 0;
   std::vector<std::string> final_operations_;  // by group; empty until ordered
 };

@@ -19,8 +19,8 @@ World::World(const Options& run_options)
                  .find = [this](int group, Member member) { return FindRegion(group, member); }},
                 MixBits(run_options.seed ^ 2)) {}
 
-RegionModel* World::AddRegion(int group, const GroupInfo& info, Member member) {
-  regions.push_back(std::make_unique<RegionModel>(static_cast<uint32_t>(regions.size()), group, info, member));
+RegionModel* World::AddRegion(int group, const GroupInfo& info, Member member, bool joining) {
+  regions.push_back(std::make_unique<RegionModel>(static_cast<uint32_t>(regions.size()), group, info, member, joining));
   return regions.back().get();
 }
 
@@ -37,6 +37,7 @@ GroupInfo World::InfoOf(int group) const {
           .shape = {.num_experts = options.num_experts,
                     .num_ranks = options.num_ranks,
                     .slots_per_rank = options.slots_per_rank},
+          .world = options.world,
           .num_layers = options.num_layers,
           .expert_bytes = uint64_t{1} << 20,
           .count_place = options.count_at_router ? CountPlace::kRouter : CountPlace::kAfterDispatch};

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
+
 #include "algos/base/rng.h"
 #include "tests/sim/engine_model.h"
 #include "tests/sim/event_queue.h"
@@ -29,8 +31,8 @@ struct World {
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
-  // A fresh region, never freed.
-  RegionModel* AddRegion(int group, const GroupInfo& info, Member member);
+  // A fresh region, never freed. `joining`: of an engine that was started to join.
+  RegionModel* AddRegion(int group, const GroupInfo& info, Member member, bool joining = false);
   // The region of a living engine, or null.
   RegionModel* FindRegion(int group, Member member);
   int AgentOf(int group, int rank) const { return group * options.num_ranks + rank; }
@@ -48,6 +50,7 @@ struct World {
   std::vector<std::unique_ptr<RegionModel>> regions;  // by id
   uint32_t stored_term = 0;                           // the controllers' store
   bool calm = false;                                  // no more faults
+  absl::btree_set<std::pair<int, int>> may_leave;     // (group, rank) that somebody asked to be drained
 };
 
 }  // namespace evenkeel::sim
