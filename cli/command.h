@@ -49,6 +49,7 @@ extern const Command kRearrangeCommand;
 extern const Command kRanksCommand;
 extern const Command kAdmitCommand;
 extern const Command kDrainCommand;
+extern const Command kLoadCommand;
 extern const Command kCheckCommand;
 extern const Command kOperationsCommand;
 extern const Command kCancelCommand;

@@ -16,10 +16,10 @@ namespace evenkeel::cli {
 
 namespace {
 
-const Command* const kCommands[] = {&kGroupsCommand,     &kRanksCommand,    &kStatsCommand,   &kMapCommand,
-                                    &kRearrangeCommand,  &kAdmitCommand,    &kDrainCommand,   &kCheckCommand,
-                                    &kOperationsCommand, &kCancelCommand,   &kPlanCommand,    &kConvertCommand,
-                                    &kShowCommand,       &kPoliciesCommand, &kSimulateCommand};
+const Command* const kCommands[] = {&kGroupsCommand,     &kRanksCommand,    &kStatsCommand,    &kMapCommand,
+                                    &kRearrangeCommand,  &kAdmitCommand,    &kDrainCommand,    &kCheckCommand,
+                                    &kOperationsCommand, &kCancelCommand,   &kPlanCommand,     &kConvertCommand,
+                                    &kShowCommand,       &kPoliciesCommand, &kSimulateCommand, &kLoadCommand};
 
 constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},

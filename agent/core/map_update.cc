@@ -71,7 +71,8 @@ uint64_t DigestOf(const std::vector<algos::LayerMap>& layers) {
 
 std::shared_ptr<const Maps> DefaultMaps(const GroupInfo& group) {
   auto maps = std::make_shared<Maps>();
-  const algos::LayerMap layer = algos::EvenMap(algos::DefaultPlacement(group.shape, group.world), group.shape.num_experts);
+  const algos::LayerMap layer =
+      algos::EvenMap(algos::DefaultPlacement(group.shape, group.world), group.shape.num_experts);
   maps->layers.assign(static_cast<size_t>(group.num_layers), layer);
   maps->digest = DigestOf(maps->layers);
   return maps;

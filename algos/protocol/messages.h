@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Messages between an agent and the controller, as plain values.
+// Messages between an agent and the controller, as plain values: both cores speak only these.
 //
-// Both cores speak only these; proto/convert carries them over gRPC, the simulator over its network. A stream is
-// ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived, and the
-// next Attach tells the whole state again.
+// A stream is ordered and reliable while it lasts; when it breaks, anything not answered may or may not have arrived,
+// and the next Attach tells the whole state again.
 #pragma once
 
 #include <cstdint>
@@ -59,13 +58,11 @@ struct Endpoint {
   std::string transport;  // "local", "ucx", ...; of stores "pool" and "snapshot"
   std::string host;       // equal for ranks that share memory
   std::string address;
-
   bool is_store() const { return transport == "pool" || transport == "snapshot"; }
-
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
-// First message of every stream: the whole state of the agent, so that any controller can go on from it.
+// First message of every stream: all that any controller needs to go on from it.
 struct Attach {
   GroupInfo group;
   Member member;
@@ -99,8 +96,8 @@ struct LoadReport {
   absl::Time time;          // of the reading, by the agent's clock
   uint64_t first_step = 0;  // engine steps that the span touches
   uint64_t last_step = 0;
-  // Tokens credited to (layer, slot, expert): for kAfterDispatch one entry per local slot in order, then extra
-  // entries for slots whose content changed within the span; for kRouter likewise over all slots of the layer.
+  // For kAfterDispatch one per local slot in order, then more for slots whose content changed within the span; for
+  // kRouter likewise over all slots of the layer.
   struct Entry {
     LayerId layer;
     SlotIdx slot;
@@ -108,7 +105,6 @@ struct LoadReport {
     uint64_t tokens = 0;  // of all phases
     uint64_t prefill_tokens = 0;
     uint64_t decode_tokens = 0;
-
     friend bool operator==(const Entry&, const Entry&) = default;
   };
   std::vector<Entry> entries;        // zero entries may be left out
@@ -127,14 +123,14 @@ struct EngineStatus {
   uint64_t num_calls_waited = 0;    // library calls that waited, as the engine watched them; must stay 0
   absl::Duration oldest_open_step;  // how long the oldest open step has been open; zero if none
   std::vector<RankId> waiting_for;  // ranks that a step of this engine reports waiting for
-  // Over the last report interval; zero: unknown, no step ended in it.
-  absl::Duration mean_step_time = absl::ZeroDuration();  // from begin to end, of steps that were not aborted
-  double steps_per_second = 0;                           // that ended so
-  absl::Duration busy_lease = absl::ZeroDuration();  // left of an announced pause, within which silence says nothing
+  // Of steps that ended, not aborted, in the last report interval; zero: none did.
+  absl::Duration mean_step_time = absl::ZeroDuration();
+  double steps_per_second = 0;
+  absl::Duration busy_lease = absl::ZeroDuration();  // left of an announced pause: silence then says nothing
 };
 
-// The engine of another rank of this host has ended: its lock was found free (rules 19, 24). Sent at once, and again
-// on every stream as long as the newest view known has the member.
+// Another rank's engine on this host has ended: its lock is free (rules 19, 24). Told again on every stream while the
+// newest view known has the member.
 struct PeerEnded {
   Member member;
 };

@@ -19,17 +19,6 @@ namespace {
 
 constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 constexpr absl::Duration kRankTimeout = absl::Seconds(10);  // until any rank takes requests
-constexpr absl::Duration kRankPeriod = absl::Milliseconds(20);
-
-// The next rank in turn, waiting a while where none takes requests.
-std::optional<int> AwaitRank(Ranks& ranks, std::optional<int> but) {
-  const absl::Time end = absl::Now() + kRankTimeout;
-  for (;;) {
-    if (const std::optional<int> rank = ranks.Next(but)) return rank;
-    if (absl::Now() >= end) return std::nullopt;
-    absl::SleepFor(kRankPeriod);
-  }
-}
 
 // What went wrong, or nothing; the answer's text.
 std::string Send(const std::string& url, const Prompt& prompt, absl::Duration timeout, Attempt& attempt,
@@ -56,7 +45,7 @@ std::string Send(const std::string& url, const Prompt& prompt, absl::Duration ti
 void Try(const LoadOptions& options, const LoadParts& parts, std::optional<int> but, LoadRecord& record) {
   Attempt attempt;
   const absl::Time begin = absl::Now();
-  const std::optional<int> rank = AwaitRank(*parts.ranks, but);
+  const std::optional<int> rank = parts.ranks->Await(but, begin + kRankTimeout);
   if (!rank.has_value()) {
     attempt.error = "no rank takes requests";
   } else {

@@ -114,6 +114,17 @@ std::set<int> Ranks::serving() const {
 
 std::optional<int> Ranks::Next(std::optional<int> but) {
   absl::MutexLock lock(&mutex_);
+  return Take(but);
+}
+
+std::optional<int> Ranks::Await(std::optional<int> but, absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto any_serves = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !serving_.empty(); };
+  mutex_.AwaitWithDeadline(absl::Condition(&any_serves), deadline);
+  return Take(but);
+}
+
+std::optional<int> Ranks::Take(std::optional<int> but) {
   if (serving_.empty()) return std::nullopt;
   const auto after = [this](int rank) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto found = serving_.upper_bound(rank);

@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace evenkeel::cli {
 
@@ -53,8 +54,12 @@ class Ranks {
   std::set<int> serving() const;
   // The next one in turn, if possible another than `but`; none where no rank serves.
   std::optional<int> Next(std::optional<int> but);
+  // The same, waiting until `deadline` while no rank serves.
+  std::optional<int> Await(std::optional<int> but, absl::Time deadline);
 
  private:
+  std::optional<int> Take(std::optional<int> but) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable absl::Mutex mutex_;
   std::set<int> serving_ ABSL_GUARDED_BY(mutex_);
   int last_ ABSL_GUARDED_BY(mutex_) = -1;

@@ -9,7 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "httplib.h"
 
 #include "controller/http/http_error.h"
@@ -77,6 +78,7 @@ struct Gateway::State {
   httplib::Server http;
   std::string address;
   std::thread thread;
+  absl::Notification ended;  // the thread listens no more
   std::atomic<bool> stopping = false;
   std::atomic<int> num_streams = 0;
 };
@@ -183,7 +185,10 @@ absl::Status Gateway::State::Listen() {
         absl::StrCat("listen for HTTP on ", options.listen, ": the address is not ours, or already in use"));
   }
   address = absl::StrCat(wanted->host, ":", port);
-  thread = std::thread([this] { http.listen_after_bind(); });
+  thread = std::thread([this] {
+    http.listen_after_bind();
+    ended.Notify();
+  });
   return absl::OkStatus();
 }
 
@@ -202,7 +207,8 @@ const std::string& Gateway::address() const { return state_->address; }
 void Gateway::Stop() {
   if (state_->stopping.exchange(true)) return;
   // Stopping a server that has not begun to listen would not be noticed.
-  while (!state_->http.is_running()) absl::SleepFor(absl::Milliseconds(1));
+  while (!state_->http.is_running() && !state_->ended.WaitForNotificationWithTimeout(absl::Milliseconds(1))) {
+  }
   state_->http.stop();
   state_->thread.join();
 }

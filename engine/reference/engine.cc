@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/reference/engine.h"
 
-#include <pthread.h>
-#include <signal.h>
-#include <time.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -31,8 +27,11 @@
 #include "engine/reference/options.h"
 #include "engine/reference/parallel_experts.h"
 #include "engine/reference/peer_service.h"
+#include "engine/reference/request_server.h"
+#include "engine/reference/requests.h"
 #include "engine/reference/safetensors.h"
 #include "engine/reference/serving.h"
+#include "engine/reference/signals.h"
 #include "engine/reference/slots.h"
 #include "engine/reference/status.h"
 
@@ -40,6 +39,7 @@ namespace evenkeel::engine {
 namespace {
 
 constexpr absl::Duration kStatusPeriod = absl::Milliseconds(250);
+constexpr int kRequestsWaitingMax = 64;
 constexpr absl::Duration kGreetPeriod = absl::Milliseconds(20);
 constexpr absl::Duration kByeDeadline = absl::Seconds(1);  // how long peers that go on are served at the end
 
@@ -51,10 +51,12 @@ class Engine {
         config_(config),
         slots_per_rank_(SlotsPerRank(options, config.num_experts)),
         on_loss_(*ParseOnLoss(options.on_loss)),
-        failure_(failure, static_cast<uint64_t>(options.fail_after_steps),
-                 {.length = options.pause, .announce = [this](absl::Duration length) {
-                    evenkeel_busy_lease(region_, 2 * absl::ToDoubleSeconds(length));
-                  }}) {}
+        failure_(
+            failure, static_cast<uint64_t>(options.fail_after_steps),
+            {.length = options.pause,
+             .announce =
+                 [this](absl::Duration length) { evenkeel_busy_lease(region_, 2 * absl::ToDoubleSeconds(length)); }}),
+        requests_(kRequestsWaitingMax, options.prompt_bytes + options.decode_bytes) {}
   ~Engine();
 
   absl::Status Load();
@@ -71,6 +73,7 @@ class Engine {
   };
 
   absl::Status MakeRegion(const Safetensors& file);
+  absl::Status TakeRequests();
   void MakeLane(int index);
   void StartService();
   absl::Status Meet();
@@ -80,7 +83,6 @@ class Engine {
   void TellStatus(const std::string& error = {});
   void End();
   absl::Status Verdict() const;
-  int WaitForSignal(absl::Duration timeout) const;
 
   const EngineOptions options_;
   const ModelConfig config_;
@@ -88,6 +90,7 @@ class Engine {
   const OnLoss on_loss_;
   Failure failure_;
   Counters counters_;
+  Requests requests_;
   absl::Notification stop_;          // of lanes
   absl::Notification stop_service_;  // afterwards
   evenkeel_region* region_ = nullptr;
@@ -102,10 +105,12 @@ class Engine {
   std::unique_ptr<ExchangeServer> server_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::thread service_thread_;
+  std::unique_ptr<RequestServer> request_server_;
 };
 
 Engine::~Engine() {
   End();
+  request_server_.reset();
   lanes_.clear();
   server_.reset();
   if (region_ != nullptr) evenkeel_destroy(region_);
@@ -138,7 +143,7 @@ absl::Status Engine::Load() {
       server_, ExchangeServer::Create(*directory_, greeting_,
                                       [this](const auto& request, float* y) { return service_->Serve(request, y); }));
   for (int i = 0; i < options_.num_lanes; ++i) MakeLane(i);
-  return absl::OkStatus();
+  return TakeRequests();
 }
 
 absl::Status Engine::MakeRegion(const Safetensors& file) {
@@ -182,6 +187,16 @@ absl::Status Engine::MakeRegion(const Safetensors& file) {
   return absl::OkStatus();
 }
 
+absl::Status Engine::TakeRequests() {
+  if (options_.requests_port < 0) return absl::OkStatus();
+  requests_.Close(absl::StrCat("rank ", options_.rank, " does not serve yet"));
+  EVENKEEL_ASSIGN_OR_RETURN(
+      request_server_,
+      RequestServer::Start(
+          {.port = options_.requests_port, .rank = options_.rank, .incarnation = greeting_.incarnation}, requests_));
+  return absl::OkStatus();
+}
+
 void Engine::MakeLane(int index) {
   auto lane = std::make_unique<Lane>();
   lane->client = std::make_unique<ExchangeClient>(*directory_, greeting_);
@@ -207,6 +222,7 @@ void Engine::MakeLane(int index) {
                        .decode_bytes = options_.decode_bytes,
                        .rows_per_step_max = options_.rows_per_step_max,
                        .check_fraction = options_.check == "full" ? 1.0 : options_.check_fraction,
+                       .background = options_.background,
                        .tokens_per_second_max = options_.tokens_per_second_max,
                        .may_wait = on_loss_ == OnLoss::kWait,
                        .drop_after = options_.drop_after,
@@ -217,6 +233,7 @@ void Engine::MakeLane(int index) {
                      .experts = lane->experts.get(),
                      .corpus = &*corpus_,
                      .mix = &*mix_,
+                     .requests = &requests_,
                      .failure = &failure_,
                      .counters = &counters_,
                      .stop = &stop_});
@@ -244,7 +261,7 @@ absl::Status Engine::Meet() {
                                .stop_within =
                                    [this](absl::Duration at_most) {
                                      TellStatus();
-                                     return WaitForSignal(at_most) != 0;
+                                     return WaitForEndSignal(at_most) != 0;
                                    },
                                .last_error = [this](int rank) { return ReadError(options_.run_dir, rank); }};
   EVENKEEL_ASSIGN_OR_RETURN(const Meeting meeting, MeetPeers(options, *lanes_.front()->client, *server_));
@@ -276,7 +293,7 @@ absl::Status Engine::AwaitFirstMap() {
       TellStatus();
       told = now;
     }
-    if (WaitForSignal(kGreetPeriod) != 0) return absl::CancelledError("stopped while waiting for a first map");
+    if (WaitForEndSignal(kGreetPeriod) != 0) return absl::CancelledError("stopped while waiting for a first map");
   }
 }
 
@@ -290,6 +307,7 @@ absl::Status Engine::Serve() {
     return met;
   }
   counters_.state = EngineState::kServing;
+  requests_.Close("");
   for (auto& lane : lanes_) {
     lane->thread = std::thread([&lane = *lane] { lane.status = lane.serving->Run(); });
   }
@@ -302,23 +320,16 @@ absl::Status Engine::Serve() {
   return verdict;
 }
 
-// The signal that arrived within `timeout`, or 0.
-int Engine::WaitForSignal(absl::Duration timeout) const {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  const timespec limit = absl::ToTimespec(std::max(timeout, absl::ZeroDuration()));
-  return std::max(0, sigtimedwait(&signals, nullptr, &limit));
-}
-
 void Engine::AwaitEnd() {
   const absl::Time end =
       options_.run_time > absl::ZeroDuration() ? absl::Now() + options_.run_time : absl::InfiniteFuture();
   for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
-    if (evenkeel_is_member(region_) != 1) counters_.state = EngineState::kOutside;
+    if (evenkeel_is_member(region_) != 1) {
+      counters_.state = EngineState::kOutside;
+      requests_.Close(absl::StrCat("rank ", options_.rank, " is no member any more"));
+    }
     TellStatus();
-    if (WaitForSignal(std::min(kStatusPeriod, end - now)) != 0) return;
+    if (WaitForEndSignal(std::min(kStatusPeriod, end - now)) != 0) return;
   }
 }
 
@@ -328,13 +339,17 @@ void Engine::TellStatus(const std::string& error) {
   counters_.resent_requests = resent;
   counters_.is_member = evenkeel_is_member(region_) == 1;
   evenkeel_report_calls_waited(region_, counters_.library_calls.num_waited());
-  const absl::Status status = WriteStatus(options_.run_dir, {options_.rank, greeting_.incarnation}, counters_, error);
+  const absl::Status status =
+      WriteStatus(options_.run_dir,
+                  {options_.rank, greeting_.incarnation, request_server_ == nullptr ? "" : request_server_->url()},
+                  counters_, error);
   if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
 }
 
 // Lanes finish their steps; then peers are told, and served until they have said the same or for a moment.
 void Engine::End() {
   if (!stop_.HasBeenNotified()) stop_.Notify();
+  requests_.Close(absl::StrCat("rank ", options_.rank, " ends"));
   for (auto& lane : lanes_) {
     if (lane->thread.joinable()) lane->thread.join();
   }
@@ -342,7 +357,7 @@ void Engine::End() {
   evenkeel_leave(region_);
   for (auto& lane : lanes_) lane->client->SayBye();
   const absl::Time deadline = absl::Now() + kByeDeadline;
-  while (server_->num_peers_present() > 0 && absl::Now() < deadline) WaitForSignal(kGreetPeriod);
+  while (server_->num_peers_present() > 0 && absl::Now() < deadline) WaitForEndSignal(kGreetPeriod);
   stop_service_.Notify();
   server_->Wake();
   service_thread_.join();
@@ -361,11 +376,7 @@ absl::Status Engine::Verdict() const {
 }  // namespace
 
 absl::Status RunEngine(const EngineOptions& options) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  BlockEndSignals();
   EVENKEEL_ASSIGN_OR_RETURN(const ModelConfig config, ReadConfig(options.model_dir + "/config.json"));
   EVENKEEL_RETURN_IF_ERROR(CheckOptions(options, config));
   Failure::Kind failure = Failure::Kind::kNone;

@@ -42,6 +42,11 @@ ABSL_FLAG(std::string, mix, "python:10,cxx:10,prose:10,data:10",
 ABSL_FLAG(std::string, check, "sample",
           "which sequences are compared with a plain copy of the model: full, sample, off");
 ABSL_FLAG(double, check_fraction, 0.5, "of sequences, with --check=sample");
+ABSL_FLAG(
+    int, requests_port, -1,
+    "port of 127.0.0.1 where requests for text are taken over HTTP (POST /v1/completions); 0: any free one, told as "
+    "\"url\" in the status file; -1: none");
+ABSL_FLAG(bool, background, true, "serve text of --model_dir wherever nothing is asked for");
 ABSL_FLAG(double, answer_seconds, 10, "how long a step waits for a rank before it is given up and tried again");
 ABSL_FLAG(
     std::string, on_loss, "wait",
@@ -120,6 +125,8 @@ int main(int argc, char** argv) {
       .mix = absl::GetFlag(FLAGS_mix),
       .check = absl::GetFlag(FLAGS_check),
       .check_fraction = absl::GetFlag(FLAGS_check_fraction),
+      .requests_port = absl::GetFlag(FLAGS_requests_port),
+      .background = absl::GetFlag(FLAGS_background),
       .fail_as = absl::GetFlag(FLAGS_fail_rank) == absl::GetFlag(FLAGS_rank) ? absl::GetFlag(FLAGS_fail_as) : "",
       .fail_after_steps = absl::GetFlag(FLAGS_fail_after_steps),
       .pause = absl::Seconds(absl::GetFlag(FLAGS_fail_seconds)),

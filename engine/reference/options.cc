@@ -49,6 +49,9 @@ absl::Status CheckOptions(const EngineOptions& o, const ModelConfig& config) {
   }
   if (o.check != "full" && o.check != "sample" && o.check != "off") return Invalid("--check: full, sample or off");
   if (!(o.check_fraction >= 0 && o.check_fraction <= 1)) return Invalid("--check_fraction: 0 to 1");
+  if (o.requests_port < -1 || o.requests_port > 65535)
+    return Invalid(absl::StrCat("--requests_port is ", o.requests_port));
+  if (!o.background && o.requests_port < 0) return Invalid("--nobackground: without --requests_port nothing is served");
   EVENKEEL_RETURN_IF_ERROR(ParseOnLoss(o.on_loss).status());
   if (o.fail_after_steps < 0) return Invalid("--fail_after_steps: 0 or more");
   return absl::OkStatus();

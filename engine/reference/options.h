@@ -49,6 +49,8 @@ struct EngineOptions {
   std::string mix;
   std::string check;
   double check_fraction = 0;
+  int requests_port = -1;  // -1: none; 0: any free one
+  bool background = true;
   std::string fail_as;  // empty: not at all
   int64_t fail_after_steps = 0;
   absl::Duration pause;  // of fail_as "pause" and "silence"

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "httplib.h"
 #include "nlohmann/json.hpp"
@@ -62,6 +63,7 @@ absl::StatusOr<std::string> Complete(const std::string& body, Requests& requests
 struct RequestServer::Server {
   httplib::Server http;
   std::thread thread;
+  absl::Notification ended;  // the thread listens no more
 };
 
 absl::StatusOr<std::unique_ptr<RequestServer>> RequestServer::Start(const Options& options, Requests& requests) {
@@ -95,7 +97,10 @@ absl::StatusOr<std::unique_ptr<RequestServer>> RequestServer::Start(const Option
   if (port < 0) {
     return absl::UnavailableError(absl::StrCat("serve requests on ", options.host, ":", options.port, ": not free"));
   }
-  server->thread = std::thread([&http] { http.listen_after_bind(); });
+  server->thread = std::thread([server = server.get()] {
+    server->http.listen_after_bind();
+    server->ended.Notify();
+  });
   return std::unique_ptr<RequestServer>(
       new RequestServer(std::move(server), absl::StrCat("http://", options.host, ":", port)));
 }
@@ -105,7 +110,8 @@ RequestServer::RequestServer(std::unique_ptr<Server> server, std::string url)
 
 RequestServer::~RequestServer() {
   // Stopping a server that has not begun to listen would not be noticed.
-  while (!server_->http.is_running()) absl::SleepFor(absl::Milliseconds(1));
+  while (!server_->http.is_running() && !server_->ended.WaitForNotificationWithTimeout(absl::Milliseconds(1))) {
+  }
   server_->http.stop();
   server_->thread.join();
 }

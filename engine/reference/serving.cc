@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,7 @@ namespace evenkeel::engine {
 namespace {
 
 constexpr absl::Duration kRetryAfter = absl::Milliseconds(20);
+constexpr absl::Duration kIdlePeriod = absl::Milliseconds(100);
 
 std::span<const float> RowOf(const std::vector<float>& logits, size_t row, size_t width) {
   return std::span(logits).subspan(row * width, width);
@@ -33,9 +35,14 @@ Serving::Serving(const Options& options, const Parts& parts)
       paced_at_(started_) {}
 
 absl::Status Serving::Run() {
-  for (Sequence& sequence : sequences_) Start(sequence);
+  WaitWitness& witness = parts_.counters->library_calls;
   // A rank that no view has any more begins nothing new.
   while (!parts_.stop->HasBeenNotified() && evenkeel_is_member(parts_.region) == 1) {
+    if (!Fill()) {
+      witness.Watch([&] { return evenkeel_set_idle(parts_.region, options_.lane); });
+      parts_.requests->Await(kIdlePeriod);
+      continue;
+    }
     const absl::Time now = absl::Now();
     EVENKEEL_ASSIGN_OR_RETURN(const bool done, Step());
     if (!done) {
@@ -47,16 +54,39 @@ absl::Status Serving::Run() {
     parts_.failure->StepsDone(++parts_.counters->steps);
     Pace(now);
   }
-  parts_.counters->library_calls.Watch([&] { return evenkeel_set_idle(parts_.region, options_.lane); });
+  witness.Watch([&] { return evenkeel_set_idle(parts_.region, options_.lane); });
+  for (Sequence& sequence : sequences_) {
+    if (sequence.request != nullptr) sequence.request->Finish(absl::UnavailableError("the rank ends"));
+  }
   return absl::OkStatus();
 }
 
+bool Serving::Fill() {
+  bool any = false;
+  for (Sequence& sequence : sequences_) {
+    if (sequence.num_positions == 0) Start(sequence);
+    any |= sequence.num_positions > 0;
+  }
+  return any;
+}
+
 void Serving::Start(Sequence& sequence) {
-  const size_t domain = parts_.mix->Draw(absl::Now() - started_, rng_);
-  sequence.bytes = parts_.corpus->Window(domain, options_.prompt_bytes, rng_);
-  // Lengths differ, so that sequences do not all begin together.
-  const int64_t decode_bytes = rng_.Between((options_.decode_bytes + 1) / 2, options_.decode_bytes);
-  sequence.num_positions = options_.prompt_bytes + static_cast<int>(decode_bytes) - 1;
+  sequence.num_positions = 0;
+  sequence.request = parts_.requests != nullptr ? parts_.requests->Take() : nullptr;
+  int64_t decode_bytes = 0;
+  if (sequence.request != nullptr) {
+    sequence.bytes.assign(sequence.request->prompt().begin(), sequence.request->prompt().end());
+    decode_bytes = sequence.request->num_bytes();
+  } else if (options_.background) {
+    const size_t domain = parts_.mix->Draw(absl::Now() - started_, rng_);
+    sequence.bytes = parts_.corpus->Window(domain, options_.prompt_bytes, rng_);
+    // Lengths differ, so that sequences do not all begin together.
+    decode_bytes = rng_.Between((options_.decode_bytes + 1) / 2, options_.decode_bytes);
+  } else {
+    return;
+  }
+  sequence.num_prompt = static_cast<int>(sequence.bytes.size());
+  sequence.num_positions = sequence.num_prompt + static_cast<int>(decode_bytes) - 1;
   sequence.num_read = 0;
   sequence.checked = parts_.plain != nullptr && rng_.Chance(options_.check_fraction);
   if (sequence.cache == nullptr) sequence.cache = std::make_unique<KvCache>(parts_.model->config(), num_positions_max_);
@@ -73,12 +103,15 @@ bool Serving::Choose() {
     sequence_of_row_.push_back(s);
   };
   for (size_t s = 0; s < sequences_.size(); ++s) {
-    const int left = std::min(options_.prompt_bytes - sequences_[s].num_read,
+    if (sequences_[s].num_positions == 0) continue;
+    const int left = std::min(sequences_[s].num_prompt - sequences_[s].num_read,
                               options_.rows_per_step_max - static_cast<int>(rows_.size()));
     for (int i = 0; i < left; ++i) add(s, i);
   }
   if (!rows_.empty()) return true;
-  for (size_t s = 0; s < sequences_.size(); ++s) add(s, 0);
+  for (size_t s = 0; s < sequences_.size(); ++s) {
+    if (sequences_[s].num_positions > 0) add(s, 0);
+  }
   return false;
 }
 
@@ -131,9 +164,13 @@ void Serving::Commit() {
   }
   parts_.counters->tokens += rows_.size();
   for (Sequence& sequence : sequences_) {
-    if (sequence.num_read < sequence.num_positions) continue;
+    if (sequence.num_positions == 0 || sequence.num_read < sequence.num_positions) continue;
     if (sequence.checked) Check(sequence);
     ++parts_.counters->sequences;
+    if (sequence.request != nullptr) {
+      sequence.request->Finish(std::string(sequence.bytes.begin() + sequence.num_prompt, sequence.bytes.end()));
+      ++parts_.counters->requests;
+    }
     Start(sequence);
   }
 }
@@ -151,7 +188,7 @@ void Serving::Check(Sequence& sequence) {
   uint64_t mismatched = status.ok() ? 0 : positions;
   for (size_t i = 0; i < positions && status.ok(); ++i) {
     const std::span<const float> served = RowOf(sequence.logits, i, vocab), plain = RowOf(plain_logits_, i, vocab);
-    const bool is_written = i + 1 >= static_cast<size_t>(options_.prompt_bytes);
+    const bool is_written = i + 1 >= static_cast<size_t>(sequence.num_prompt);
     const bool same = std::memcmp(served.data(), plain.data(), vocab * sizeof(float)) == 0 &&
                       (!is_written || sequence.bytes[i + 1] == Greedy(plain));
     mismatched += same ? 0 : 1;

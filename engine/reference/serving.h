@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Serving: one lane's stream of sequences: windows of real text are read and continued greedily, step after step, and
-// some of them are compared with a plain copy of the model.
+// some of them are compared with a plain copy of the model. What is asked for (Requests) goes before the corpus.
 //
 // A step reads pieces of prompts as long as any sequence has some left, else the last byte of every sequence. A step
 // that fails leaves all sequences as they were and is tried again. A sequence that is checked keeps its logits; when
@@ -25,6 +25,7 @@
 #include "engine/reference/failure.h"
 #include "engine/reference/model.h"
 #include "engine/reference/parallel_experts.h"
+#include "engine/reference/requests.h"
 #include "engine/reference/status.h"
 
 namespace evenkeel::engine {
@@ -38,6 +39,7 @@ class Serving {
     int decode_bytes = 64;  // at most; each sequence ends by itself after half of them or later
     int rows_per_step_max = 256;
     double check_fraction = 0.5;                    // of sequences
+    bool background = true;                         // the corpus is served where nothing is asked for
     double tokens_per_second_max = 0;               // 0: no limit
     bool may_wait = true;                           // for an expert without any live replica
     absl::Duration drop_after = absl::Seconds(10);  // at most
@@ -51,6 +53,7 @@ class Serving {
     ParallelExperts* experts = nullptr;
     const Corpus* corpus = nullptr;
     const Mix* mix = nullptr;
+    Requests* requests = nullptr;  // may be null
     Failure* failure = nullptr;
     Counters* counters = nullptr;
     const absl::Notification* stop = nullptr;
@@ -63,8 +66,10 @@ class Serving {
 
  private:
   struct Sequence {
-    std::vector<uint8_t> bytes;  // prompt, then what was written
-    int num_positions = 0;       // to be read in all
+    std::vector<uint8_t> bytes;        // prompt, then what was written
+    std::shared_ptr<Request> request;  // whose text this is; null: of the corpus
+    int num_prompt = 0;                // positions of the prompt
+    int num_positions = 0;             // to be read in all; 0: the place is empty
     int num_read = 0;
     bool checked = false;
     std::unique_ptr<KvCache> cache;
@@ -72,6 +77,8 @@ class Serving {
   };
 
   void Start(Sequence& sequence);
+  // Fills empty places as far as anything is to be served; whether any place is taken.
+  bool Fill();
   // Chooses rows_, and whether they are prompt.
   bool Choose();
   // One forward step; false when it has to be tried again.

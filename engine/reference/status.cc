@@ -72,6 +72,8 @@ absl::Status WriteStatus(const std::string& run_dir, const EngineIdentity& ident
       {"steps", counters.steps.load()},
       {"tokens", counters.tokens.load()},
       {"sequences", counters.sequences.load()},
+      {"requests", counters.requests.load()},
+      {"url", identity.url},
       {"checked_tokens", counters.checked_tokens.load()},
       {"mismatched_tokens", counters.mismatched_tokens.load()},
       {"stale_slot_uses", counters.stale_slot_uses.load()},

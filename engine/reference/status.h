@@ -38,6 +38,7 @@ struct Counters {
   std::atomic<uint64_t> steps = 0;
   std::atomic<uint64_t> tokens = 0;
   std::atomic<uint64_t> sequences = 0;
+  std::atomic<uint64_t> requests = 0;  // answered, of `sequences`
   std::atomic<uint64_t> checked_tokens = 0;
   std::atomic<uint64_t> mismatched_tokens = 0;
   std::atomic<uint64_t> stale_slot_uses = 0;
@@ -58,6 +59,7 @@ struct Counters {
 struct EngineIdentity {
   int rank = 0;
   uint64_t incarnation = 0;
+  std::string url = {};  // where it takes requests; empty: nowhere
 };
 
 // Rewrites <run_dir>/engine-<rank>.json in one step. `error`: why the engine ends; empty: not for an error.

@@ -6,8 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -21,66 +19,10 @@
 
 #include "engine/reference/exchange_client.h"
 #include "engine/reference/exchange_server.h"
+#include "tests/engine/exchange_pair.h"
 
 namespace evenkeel::engine {
 namespace {
-
-using State = ExchangeClient::State;
-constexpr int kHidden = 4;
-
-struct TempDir {
-  TempDir() {
-    const char* base = std::getenv("TEST_TMPDIR");
-    path = std::string(base != nullptr ? base : "/tmp") + "/exchange.XXXXXX";
-    REQUIRE(mkdtemp(path.data()) != nullptr);
-  }
-  ~TempDir() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-
-Greeting GreetingOf(int rank, int num_ranks = 3) {
-  Greeting greeting{.incarnation = 100 + static_cast<uint64_t>(rank),
-                    .rank = rank,
-                    .num_ranks = num_ranks,
-                    .num_layers = 2,
-                    .num_experts = 8,
-                    .slots_per_rank = 4,
-                    .hidden_size = kHidden};
-  std::snprintf(greeting.group, sizeof(greeting.group), "test");
-  return greeting;
-}
-
-// Answers twice what it was asked, plus its rank.
-std::unique_ptr<ExchangeServer> Doubler(const RunDirectory& directory, const Greeting& greeting,
-                                        int* num_served = nullptr) {
-  auto server = ExchangeServer::Create(
-      directory, greeting, [rank = greeting.rank, num_served](const ExchangeServer::Request& request, float* y) {
-        if (num_served != nullptr) ++*num_served;
-        for (int i = 0; i < request.num_rows * kHidden; ++i) y[i] = 2 * request.x[i] + static_cast<float>(rank);
-        return absl::OkStatus();
-      });
-  REQUIRE(server.ok());
-  return *std::move(server);
-}
-
-std::vector<float> RowsFor(int num_rows, float value) {
-  return std::vector<float>(static_cast<size_t>(num_rows * kHidden), value);
-}
-
-// Polls both sides until `done`; fails after a while.
-template <typename Done>
-void PollUntil(ExchangeClient& client, const std::vector<ExchangeServer*>& servers, Done done) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (!done()) {
-    REQUIRE(absl::Now() < deadline);
-    client.Poll(absl::Milliseconds(1), absl::Now());
-    for (ExchangeServer* server : servers) server->Poll(absl::ZeroDuration());
-  }
-}
-
-void GreetAll(ExchangeClient& client, const std::vector<ExchangeServer*>& servers) {
-  PollUntil(client, servers, [&] { return client.Greet(absl::Now()).empty(); });
-}
 
 TEST_CASE("a rank asks 63 others at once and each answers for itself", "[exchange]") {
   const TempDir temp;
@@ -313,120 +255,6 @@ TEST_CASE("nonsense ends its own connection and no other", "[exchange]") {
   }));
   CHECK_FALSE(ends([](Connection&) {}));
   CHECK(client.Greet(absl::Now()).empty());
-}
-
-TEST_CASE("whoever finds that two engines do not fit tells the other before it closes", "[exchange]") {
-  const TempDir temp;
-  const RunDirectory directory = RunDirectory::Open(temp.path).value();
-  const int listener = directory.Listen(1).value();
-  ExchangeClient client(directory, GreetingOf(0, 2));
-  client.Greet(absl::Now());
-  Connection connection(accept(listener, nullptr, nullptr));
-  Greeting other = GreetingOf(1, 2);
-  other.slots_per_rank = 5;
-  const std::span<const std::byte> part = BytesOf(other);
-  connection.Send({.kind = MessageKind::kWelcome}, {&part, 1});
-  client.Greet(absl::Now());
-  const std::string what = "rank 1 has slots a rank 5, rank 0 has 4";
-  CHECK(client.enmity(1) == what);
-  connection.ReadAvailable();
-  REQUIRE(connection.Next()->header.kind == MessageKind::kHello);
-  const std::optional<Message> refusal = connection.Next();
-  REQUIRE(refusal.has_value());
-  CHECK(refusal->header.kind == MessageKind::kRefused);
-  CHECK(refusal->text() == what);
-  close(listener);
-
-  const auto server = Doubler(directory, GreetingOf(1, 2));
-  Connection refuser = directory.Connect(1).value();
-  const Greeting self = GreetingOf(0, 2);
-  const std::span<const std::byte> hello = BytesOf(self);
-  refuser.Send({.kind = MessageKind::kHello}, {&hello, 1});
-  refuser.SendText({.kind = MessageKind::kRefused}, "not with you");
-  for (int i = 0; i < 10 && !server->misfit().has_value(); ++i) server->Poll(absl::Milliseconds(1));
-  REQUIRE(server->misfit().has_value());
-  CHECK(server->misfit()->rank == 0);
-  CHECK(server->misfit()->what == "not with you");
-  CHECK(server->HasTold(0));
-}
-
-TEST_CASE("connections that never greet are closed at their deadline, and the oldest where they are too many",
-          "[exchange]") {
-  const TempDir temp;
-  const RunDirectory directory = RunDirectory::Open(temp.path).value();
-  const auto server =
-      ExchangeServer::Create(directory, GreetingOf(1, 2), [](const auto&, float*) { return absl::OkStatus(); },
-                             {.greet_within = absl::Milliseconds(200), .num_ungreeted_max = 3})
-          .value();
-  ExchangeClient client(directory, GreetingOf(0, 2));
-  GreetAll(client, {server.get()});
-  std::vector<Connection> silent;
-  const auto num_open = [&] {
-    int count = 0;
-    for (Connection& connection : silent) {
-      connection.ReadAvailable();
-      count += connection.open() ? 1 : 0;
-    }
-    return count;
-  };
-  const absl::Time begun = absl::Now();
-  for (int i = 0; i < 8; ++i) {
-    silent.push_back(directory.Connect(1).value());
-    server->Poll(absl::ZeroDuration());
-  }
-  const int num_kept = num_open();
-  if (absl::Now() - begun < absl::Milliseconds(200)) {
-    CHECK(num_kept == 3);
-    CHECK_FALSE(silent[4].open());
-    CHECK(silent[5].open());
-  }
-  while (num_open() > 0) {
-    REQUIRE(absl::Now() < begun + absl::Seconds(20));
-    server->Poll(absl::Seconds(10));  // ends at the deadline by itself
-  }
-  CHECK(absl::Now() >= begun + absl::Milliseconds(200));
-  CHECK(client.Greet(absl::Now()).empty());
-}
-
-TEST_CASE("a server without a free descriptor does not spin, and accepts when there is one again", "[exchange]") {
-  const TempDir temp;
-  const RunDirectory directory = RunDirectory::Open(temp.path).value();
-  const auto server = Doubler(directory, GreetingOf(1, 2));
-  ExchangeClient client(directory, GreetingOf(0, 2));
-  client.Greet(absl::Now());  // connected, not yet accepted
-  rlimit limit = {};
-  REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-  rlimit small = limit;
-  small.rlim_cur = 64;
-  REQUIRE(setrlimit(RLIMIT_NOFILE, &small) == 0);
-  std::vector<int> taken;
-  for (int fd = dup(0); fd >= 0; fd = dup(0)) taken.push_back(fd);
-  int num_polls = 0;
-  const absl::Time begun = absl::Now();
-  for (; absl::Now() < begun + absl::Milliseconds(300); ++num_polls) server->Poll(absl::Milliseconds(50));
-  REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-  CHECK_FALSE(taken.empty());
-  for (const int fd : taken) close(fd);
-  CHECK(num_polls <= 20);
-  CHECK(client.Greet(absl::Now()) == std::vector<int>{1});
-  GreetAll(client, {server.get()});
-}
-
-TEST_CASE("a rank's socket belongs to one living engine, in a directory of any length", "[exchange]") {
-  const TempDir temp;
-  const std::string deep = temp.path + "/" + std::string(120, 'd');
-  REQUIRE(mkdir(deep.c_str(), 0700) == 0);
-  const RunDirectory directory = RunDirectory::Open(deep).value();
-  auto server = Doubler(directory, GreetingOf(1));
-  CHECK(std::filesystem::exists(directory.SocketPath(1)));
-  CHECK(directory.Listen(1).status().code() == absl::StatusCode::kAlreadyExists);
-  server = nullptr;
-  CHECK_FALSE(std::filesystem::exists(directory.SocketPath(1)));
-  CHECK(directory.Connect(1).status().code() == absl::StatusCode::kUnavailable);
-  const int dead = directory.Listen(1).value();
-  close(dead);  // as a killed engine leaves it: the file without a listener
-  CHECK(Doubler(directory, GreetingOf(1)) != nullptr);
-  CHECK(RunDirectory::Open(temp.path + "/none").status().code() == absl::StatusCode::kNotFound);
 }
 
 }  // namespace

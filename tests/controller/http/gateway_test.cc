@@ -48,7 +48,7 @@ class FakeControl : public v1::Control::Service {
       writer->Write(operation);
     }
     const bool endless = request->group() == "endless";
-    while (endless && !context->IsCancelled()) absl::SleepFor(absl::Milliseconds(5));
+    while (endless && !context->IsCancelled()) never.WaitForNotificationWithTimeout(absl::Milliseconds(5));
     --num_watching;
     return endless ? grpc::Status::OK : grpc::Status(grpc::StatusCode::UNAVAILABLE, "the controller ends");
   }
@@ -63,6 +63,7 @@ class FakeControl : public v1::Control::Service {
   std::string token;
   v1::GetMapRequest map_request;
   std::atomic<int> num_watching = 0;
+  absl::Notification never;
 };
 
 struct Fixture {
@@ -171,7 +172,8 @@ TEST_CASE("a watch ends soon after its reader has gone, and all end with the gat
   };
   const auto await = [&](int num) {
     const absl::Time end = absl::Now() + absl::Seconds(30);
-    while (f.control.num_watching != num && absl::Now() < end) absl::SleepFor(absl::Milliseconds(5));
+    while (f.control.num_watching != num && absl::Now() < end)
+      f.control.never.WaitForNotificationWithTimeout(absl::Milliseconds(5));
     return f.control.num_watching == num;
   };
   watch(1);

@@ -27,7 +27,10 @@ TEST_CASE("a controller serves HTTP beside gRPC, and is ready once it leads", "[
   httplib::Client client("http://" + (*daemon)->http_address());
   CHECK(client.Get("/healthz")->status == 200);
   const absl::Time end = absl::Now() + absl::Seconds(30);
-  while (client.Get("/readyz")->status != 200 && absl::Now() < end) absl::SleepFor(absl::Milliseconds(20));
+  const absl::Notification never;
+  while (client.Get("/readyz")->status != 200 && absl::Now() < end) {
+    never.WaitForNotificationWithTimeout(absl::Milliseconds(20));
+  }
   CHECK(client.Get("/readyz")->status == 200);
   const auto groups = client.Post("/v1/ListGroups", "", "application/json");
   REQUIRE(groups);
