@@ -2,6 +2,7 @@
 //
 // Ranks that are lost while the others serve: the view, the maps, what becomes of operations, experts restored.
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,8 @@ bool InView(const Cluster& cluster, int rank) {
 int NumNamedOn(const Cluster& cluster, int rank) {
   int num_named = 0;
   for (int l = 0; l < cluster.options.num_layers; ++l) {
-    for (int expert : ByRank(cluster, l)[static_cast<size_t>(rank)]) num_named += expert >= 0;
+    const std::multiset<int> named = ByRank(cluster, l)[static_cast<size_t>(rank)];
+    num_named += static_cast<int>(std::ranges::count_if(named, [](int expert) { return expert >= 0; }));
   }
   return num_named;
 }
