@@ -89,6 +89,7 @@ void EngineModel::Exclude(int rank_idx) {
     region->End(step.began);
     --rank.open_of_lane[static_cast<size_t>(step.lane)];
   }
+  region->excluded = true;
   if (std::exchange(region->in_set, false)) {
     world_.maps->SetRegion(group_, rank_idx, nullptr);
     world_.maps->Release(group_, region->maps->epoch);
@@ -133,7 +134,8 @@ void EngineModel::TakeMaps(RegionModel* region, std::shared_ptr<const agent::Map
   if (serves) world_.maps->Hold(group_, maps);
   if (serves) world_.maps->Release(group_, region->maps->epoch);
   region->previous = std::exchange(region->maps, std::move(maps));
-  if (!serves && region->engine_alive && IsNamed(*region)) Serve(region);  // it waited for its first maps
+  if (!serves && region->engine_alive && !region->excluded && IsNamed(*region))
+    Serve(region);  // it waited for its first maps
   world_.changed(region->rank());
 }
 

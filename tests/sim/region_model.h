@@ -85,6 +85,7 @@ class RegionModel {
   // Written by the engine.
   bool engine_alive = true;
   bool in_set = true;        // it serves with the others; false for a restarted engine before a view names it
+  bool excluded = false;     // a view that somebody took left it out: it comes back with a new region alone
   uint64_t joined_view = 0;  // the first that named it; maps that presume an older one mean somebody else
   std::vector<uint64_t> tokens_of_slot;
   uint64_t num_unrouted = 0;
