@@ -69,6 +69,7 @@ void SimAgent::Kill() {
 }
 
 void SimAgent::HoldPending(std::shared_ptr<const agent::Maps> maps) {
+  if (!region_->engine_alive) maps = nullptr;  // nobody will begin a step by them
   if (maps != nullptr) world_->maps.Hold(group_, maps);
   if (pending_ != nullptr) world_->maps.Release(group_, pending_->epoch);
   pending_ = std::move(maps);
@@ -117,6 +118,7 @@ void SimAgent::RegionChanged() {
 
 void SimAgent::Observe() {
   observes_soon_ = false;
+  if (!region_->engine_alive) HoldPending(nullptr);
   strand_.Post(ReadEngine());
   if (running()) AcknowledgeRefreshed();
 }
