@@ -106,10 +106,17 @@ bool Group::AllFirstRanksWait() const {
 void Group::AdmitWaiters(absl::Time now, Effects& effects) {
   const size_t num_ranks = state_->members.members().size();
   std::vector<Waiter> admitted;
-  if (!state_->formed && state_->told_view.number == 0) {
+  const bool known = state_->told_view.number > 0;
+  if (!state_->formed && !(known && AllFirstRanksWait() && state_->members.AllGone())) {
     for (size_t r = 0; r < num_ranks; ++r) {
       const RankId rank(static_cast<int32_t>(r));
       if (!state_->members.at(rank).in_view() || !state_->members.Gone(rank)) continue;
+      const auto waits = state_->members.waiters().find(rank);
+      // Where a view says who the members are, they alone: they may have come before it was known.
+      if (known && (waits == state_->members.waiters().end() ||
+                    waits->second.attach.member != state_->members.at(rank).member)) {
+        continue;
+      }
       if (std::optional<Waiter> waiter = state_->members.TakeWaiter(rank)) admitted.push_back(*std::move(waiter));
     }
   } else if (AllFirstRanksWait() && state_->members.AllGone()) {
