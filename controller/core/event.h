@@ -207,8 +207,8 @@ struct GroupSettings {
   absl::Duration wave_deadline = absl::Seconds(60);  // to quiesce and move; then the wave is undone
   int mismatches_until_condemned = 3;
   // Losses (docs/membership.md).
-  absl::Duration agent_lease = absl::Seconds(3);    // an agent that says nothing for so long is silent
-  absl::Duration engine_lease = absl::Seconds(30);  // so is an engine whose step gets nowhere, waiting for nobody
+  absl::Duration agent_lease = absl::Seconds(3);          // an agent that says nothing for so long is silent
+  absl::Duration engine_lease = absl::Seconds(30);        // so is an engine whose step gets nowhere, waiting for nobody
   absl::Duration agent_reconnect_max = absl::Seconds(1);  // the longest that agents wait before they come back
   int witnesses = 2;  // engines that must wait for a silent rank before it is expelled; of two ranks, one
   // Membership.
