@@ -25,8 +25,7 @@ absl::StatusOr<std::vector<RankId>> RanksOf(const google::protobuf::RepeatedFiel
     ids.push_back(RankId(static_cast<int32_t>(rank)));
   }
   std::ranges::sort(ids);
-  const auto repeated = std::ranges::unique(ids);
-  ids.erase(repeated.begin(), repeated.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 

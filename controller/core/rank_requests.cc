@@ -106,8 +106,7 @@ void Refuse(Planning planning, OperationProgress operation, const absl::Status& 
 
 std::vector<RankId> Sorted(std::vector<RankId> ranks) {
   std::ranges::sort(ranks);
-  const auto repeated = std::ranges::unique(ranks);
-  ranks.erase(repeated.begin(), repeated.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
   return ranks;
 }
 

@@ -14,6 +14,7 @@
 #include "algos/policies/registry.h"
 #include "algos/problem.h"
 #include "controller/core/layer_choice.h"
+#include "controller/core/plan_check.h"
 #include "controller/core/plan_scope.h"
 #include "controller/core/pricing.h"
 #include "controller/core/survival.h"
@@ -118,26 +119,6 @@ absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& req
   const std::string running = OperatorsRearrangement(group);
   if (!running.empty() && !request.dry_run) {
     return absl::FailedPreconditionError(absl::StrCat("rearrangement ", running, " is running"));
-  }
-  return absl::OkStatus();
-}
-
-bool IsShare(double share) { return std::isfinite(share) && share >= 0; }
-
-// The layers that were not to be planned are as they were, dead experts included.
-absl::Status CheckPlan(const GroupState& group, const algos::Problem& problem, const PlanComputed& plan) {
-  if (!plan.plans.ok()) return plan.plans.status();
-  if (plan.plans->size() != static_cast<size_t>(group.info.num_layers)) {
-    return absl::InternalError(absl::StrCat("plan of ", plan.plans->size(), " layers for ", group.info.num_layers));
-  }
-  for (LayerId layer : algos::PlannedLayers(problem)) {
-    const algos::Placement& placement = (*plan.plans)[layer.idx()].placement;
-    if (const absl::Status status = algos::Validate(placement, group.info.shape); !status.ok()) return status;
-    const algos::Shares& shares = (*plan.plans)[layer.idx()].shares;
-    const size_t num_replicas = algos::Invert(placement, group.info.shape.num_experts).slots.size();
-    if (shares.empty() || (shares.size() == num_replicas && std::ranges::all_of(shares, IsShare))) continue;
-    return absl::InternalError(absl::StrCat("plan of layer ", layer.value(), ": its ", shares.size(),
-                                            " shares do not fit its ", num_replicas, " replicas"));
   }
   return absl::OkStatus();
 }

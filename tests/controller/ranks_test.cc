@@ -9,72 +9,11 @@
 
 #include "controller/core/compute_plan.h"
 #include "tests/controller/cluster.h"
+#include "tests/controller/ranks.h"
 #include "tests/controller/scenario.h"
 
 namespace evenkeel::controller {
 namespace {
-
-// Four ranks of six at most.
-Cluster::Options Growing() {
-  Cluster::Options options = Basic();
-  options.shape.num_ranks = 6;
-  options.world = 4;
-  return options;
-}
-
-Standing StandingOf(const Cluster& cluster, int rank) {
-  return cluster.coordinator->GetMembership(kGroup, cluster.now)->ranks[static_cast<size_t>(rank)].standing;
-}
-RankStatus StatusOf(const Cluster& cluster, int rank) {
-  return cluster.coordinator->GetMembership(kGroup, cluster.now)->ranks[static_cast<size_t>(rank)];
-}
-
-std::vector<RankId> Ranks(std::initializer_list<int> ranks) {
-  std::vector<RankId> ids;
-  for (int rank : ranks) ids.push_back(RankId(rank));
-  return ids;
-}
-
-void Admit(Cluster& cluster, std::string id, std::initializer_list<int> ranks) {
-  cluster.Deliver(AdmitRequested{std::move(id), kGroup, Ranks(ranks)});
-}
-void Drain(Cluster& cluster, std::string id, std::initializer_list<int> ranks,
-           absl::Duration grace = absl::ZeroDuration()) {
-  cluster.Deliver(DrainRequested{std::move(id), kGroup, Ranks(ranks), grace});
-}
-
-bool IsDone(const Cluster& cluster, std::string_view id) { return cluster.StateOf(id) == "done"; }
-
-void RunUntilDone(Cluster& cluster, std::string_view id) {
-  const bool done = cluster.RunUntil([&] { return IsDone(cluster, id); });
-  const OperationProgress operation = cluster.Operation(id);
-  CAPTURE(cluster.StateOf(id), operation.detail, operation.num_moves, operation.num_moves_done);
-  const MembershipStatus membership = *cluster.coordinator->GetMembership(kGroup, cluster.now);
-  for (const RankStatus& rank : membership.ranks) {
-    UNSCOPED_INFO("rank " << rank.rank.value() << " stands " << static_cast<int>(rank.standing) << " live "
-                          << rank.num_slots_live << " " << rank.note);
-  }
-  REQUIRE(done);
-}
-
-// Of all layers, by the maps in force.
-int NumLiveOn(const Cluster& cluster, int rank) { return StatusOf(cluster, rank).num_slots_live; }
-
-std::vector<OperationProgress> Stored(const Cluster& cluster) {
-  std::vector<OperationProgress> operations;
-  for (const OperationProgress& persisted : cluster.persisted) {
-    std::erase_if(operations, [&](const OperationProgress& operation) { return operation.id == persisted.id; });
-    operations.push_back(persisted);
-  }
-  return operations;
-}
-
-void Grow(Cluster& cluster) {
-  cluster.StartJoining(4);
-  cluster.AttachAgent(4);
-  Admit(cluster, "a", {4});
-  RunUntilDone(cluster, "a");
-}
 
 TEST_CASE("a group of a part of its ranks forms, balances and judges itself among them", "[ranks]") {
   Cluster cluster(Growing());
@@ -353,90 +292,6 @@ TEST_CASE("the next controller goes on with an admission and with a drain, under
   CHECK(cluster.StateOf("a") == "running");
   cluster.StartJoining(4);
   cluster.AttachAgent(4);
-  RunUntilDone(cluster, "a");
-  CHECK(NumLiveOn(cluster, 4) == 6);
-}
-
-EngineStatus Ended() {
-  EngineStatus status;
-  status.alive = false;
-  return status;
-}
-
-TEST_CASE("a rank that is lost while it is drained is lost, and the drain goes on with the others", "[ranks]") {
-  Cluster::Options options = Growing();
-  options.may_lose_experts = true;  // those that the lost rank alone held
-  Cluster cluster(options);
-  StartUnderLoad(cluster);
-  Grow(cluster);
-  for (FakeAgent& agent : cluster.agents) agent.holds_moves = true;
-  Drain(cluster, "d", {1, 3});
-  cluster.Run(absl::Milliseconds(200));
-  REQUIRE(StandingOf(cluster, 1) == Standing::kDraining);
-  cluster.Send(1, Ended());
-  cluster.DetachAgent(1);
-  for (int rank : {0, 2, 3, 4}) cluster.Resume(rank);
-  CHECK(StandingOf(cluster, 1) == Standing::kLost);
-  RunUntilDone(cluster, "d");
-  CHECK(StandingOf(cluster, 3) == Standing::kLeft);
-  CHECK(absl::StrContains(cluster.Operation("d").detail, "rank 1 was lost"));
-}
-
-TEST_CASE("a newcomer that is lost on its way is taken in when it comes again", "[ranks]") {
-  Cluster cluster(Growing());
-  StartUnderLoad(cluster);
-  cluster.StartJoining(4);
-  cluster.agents[4].stalled = true;
-  cluster.AttachAgent(4);
-  Admit(cluster, "a", {4});
-  cluster.Run(absl::Seconds(1));
-  REQUIRE(StandingOf(cluster, 4) == Standing::kJoining);
-  cluster.Send(4, Ended());
-  cluster.DetachAgent(4);
-  cluster.Run(absl::Seconds(1));
-  CHECK(StandingOf(cluster, 4) == Standing::kLost);
-  CHECK(cluster.StateOf("a") == "running");
-  cluster.StartJoining(4);
-  cluster.AttachAgent(4);
-  RunUntilDone(cluster, "a");
-  CHECK(NumLiveOn(cluster, 4) == 6);
-}
-
-TEST_CASE("a rank that was lost comes back by itself, unless that is off", "[ranks]") {
-  const bool auto_rejoin = GENERATE(true, false);
-  Cluster::Options options = Growing();
-  options.settings.defaults.auto_rejoin = auto_rejoin;
-  options.may_lose_experts = true;
-  Cluster cluster(options);
-  StartUnderLoad(cluster);
-  cluster.Send(0, Ended());
-  cluster.DetachAgent(0);
-  cluster.Run(absl::Seconds(2));
-  REQUIRE(StandingOf(cluster, 0) == Standing::kLost);
-  cluster.StartJoining(0);
-  cluster.AttachAgent(0);
-  CHECK(cluster.RunUntil([&] { return NumLiveOn(cluster, 0) > 0; }, absl::Seconds(20)) == auto_rejoin);
-  if (auto_rejoin) return;
-  Admit(cluster, "a", {0});
-  RunUntilDone(cluster, "a");
-}
-
-TEST_CASE("a newcomer that a controller before had taken in is held again until all others know it", "[ranks]") {
-  Cluster cluster(Growing());
-  StartUnderLoad(cluster);
-  cluster.agents[2].stalled = true;
-  cluster.StartJoining(4);
-  cluster.AttachAgent(4);
-  Admit(cluster, "a", {4});
-  cluster.Run(absl::Seconds(1));
-  REQUIRE(StandingOf(cluster, 4) == Standing::kJoining);
-
-  cluster.RestartController(Stored(cluster));
-  cluster.AttachAll();
-  cluster.AttachAgent(4);
-  cluster.Run(absl::Seconds(3));
-  CHECK(cluster.agents[4].epoch == Epoch());
-  cluster.Resume(2);
   RunUntilDone(cluster, "a");
   CHECK(NumLiveOn(cluster, 4) == 6);
 }
