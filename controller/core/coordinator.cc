@@ -5,17 +5,14 @@
 #include <utility>
 #include <variant>
 
-#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
 #include "algos/base/status_macros.h"
 #include "controller/core/admission.h"
+#include "controller/core/coordinator_state.h"
 #include "controller/core/group.h"
 #include "controller/core/group_bytes.h"
-#include "controller/core/group_report.h"
-#include "controller/core/operations.h"
 #include "controller/core/planning_settings.h"
 #include "controller/core/rank_changes.h"
 #include "controller/core/rank_requests.h"
@@ -28,60 +25,6 @@ constexpr absl::Duration kForgettingInterval = absl::Minutes(1);
 constexpr size_t kForgottenMax = 65536;  // names remembered; then no further group is forgotten in this term
 
 }  // namespace
-
-struct Coordinator::State {
-  explicit State(CoordinatorSettings the_settings)
-      : settings(std::move(the_settings)),
-        operations(settings.num_operations_kept),
-        highest_term(settings.stored_term) {}
-
-  enum class Phase { kNew, kListening, kLeading, kSteppedDown };
-  struct Session {
-    std::string group;
-    RankId rank;
-  };
-
-  void On(absl::Time now, const AgentMessageReceived& event, Effects& effects);
-  void On(absl::Time now, const AgentDetached& event, Effects& effects);
-  void On(absl::Time now, const RearrangeRequested& event, Effects& effects);
-  void On(absl::Time now, const PlanComputed& event, Effects& effects);
-  void On(absl::Time now, const CancelRequested& event, Effects& effects);
-  void On(absl::Time now, const AdmitRequested& event, Effects& effects);
-  void On(absl::Time now, const DrainRequested& event, Effects& effects);
-  void On(absl::Time, const Tick&, Effects&) {}
-
-  // The group that an operator's request is for, or null: then the operation failed. Requires: its id is unknown.
-  Group* GroupFor(OperationProgress asked, absl::Time now, Effects& effects);
-  // Has operations of ranks that come or go go on in `group`.
-  void HandOver(Group& group) const;
-  void Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
-  absl::Status TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
-  bool StepsDownFor(const Attach& attach, Effects& effects);
-  void TakeTerm(absl::Time now, Effects& effects);
-  void AdvanceGroups(absl::Time now, Effects& effects);
-  void ForgetGroups(absl::Time now, Effects& effects);
-  bool IsConfigured(std::string_view group) const;
-  // Whether a group of this shape may take its place beside the others.
-  absl::Status CheckRoom(const GroupInfo& info) const;
-  void Refuse(SessionId session, absl::Status status, Effects& effects);
-  const GroupSettings& SettingsOf(std::string_view group) const;
-  absl::StatusOr<const Group*> FindGroup(std::string_view group) const;
-  void AddGroup(const GroupInfo& info, absl::Time now);
-
-  const CoordinatorSettings settings;
-  Phase phase = Phase::kNew;
-  absl::Time listen_end = absl::InfinitePast();
-  Operations operations;
-  uint32_t highest_term;  // stored or heard
-  uint32_t term = 0;
-  uint64_t next_plan_id = 1;
-  absl::Time next_forgetting = absl::InfinitePast();
-  // Groups whose agents may obey our term already.
-  absl::btree_map<std::string, Group::Numbers, std::less<>> forgotten;
-  absl::btree_map<std::string, std::unique_ptr<Group>, std::less<>> groups;
-  absl::btree_map<SessionId, Session> sessions;
-  absl::btree_map<std::string, Unfinished, std::less<>> plan_anew;  // by group
-};
 
 Coordinator::Coordinator(CoordinatorSettings settings) : state_(std::make_unique<State>(std::move(settings))) {
   for (const OperationProgress& operation : state_->settings.stored_operations) state_->operations.Restore(operation);
@@ -341,79 +284,6 @@ void Coordinator::State::AdvanceGroups(absl::Time now, Effects& effects) {
   for (auto& [name, group] : groups) {
     if (group->needs_advance() || group->NextWakeup() <= now) group->Advance(now, effects);
   }
-}
-
-// ---- Queries
-
-absl::StatusOr<const Group*> Coordinator::State::FindGroup(std::string_view group) const {
-  const auto found = groups.find(group);
-  if (found != groups.end()) return found->second.get();
-  return absl::NotFoundError(
-      absl::StrCat("unknown group ", std::string(group), "; known: [",
-                   absl::StrJoin(groups, ", ", [](std::string* out, const auto& entry) { *out += entry.first; }), "]"));
-}
-
-bool Coordinator::listening() const {
-  return state_->phase == State::Phase::kNew || state_->phase == State::Phase::kListening;
-}
-bool Coordinator::stepped_down() const { return state_->phase == State::Phase::kSteppedDown; }
-uint32_t Coordinator::term() const { return state_->term; }
-
-std::vector<std::string> Coordinator::ListGroups() const {
-  std::vector<std::string> names;
-  for (const auto& [name, group] : state_->groups) names.push_back(name);
-  return names;
-}
-
-absl::StatusOr<GroupStatus> Coordinator::GetGroup(std::string_view group, absl::Time now) const {
-  const auto found = state_->FindGroup(group);
-  if (!found.ok()) return found.status();
-  return ReportGroup((*found)->state(), now);
-}
-
-absl::StatusOr<GroupStats> Coordinator::GetStats(std::string_view group, const StatsQuery& query,
-                                                 absl::Time now) const {
-  const auto found = state_->FindGroup(group);
-  if (!found.ok()) return found.status();
-  return ReportStats((*found)->state(), query, now);
-}
-
-absl::StatusOr<GroupMaps> Coordinator::GetMaps(std::string_view group, std::span<const LayerId> layers) const {
-  const auto found = state_->FindGroup(group);
-  if (!found.ok()) return found.status();
-  return ReportMaps((*found)->state(), layers);
-}
-
-absl::StatusOr<RedundancyReport> Coordinator::CheckRedundancy(std::string_view group) const {
-  const auto found = state_->FindGroup(group);
-  if (!found.ok()) return found.status();
-  return ReportRedundancy((*found)->state());
-}
-
-absl::StatusOr<MembershipStatus> Coordinator::GetMembership(std::string_view group, absl::Time now) const {
-  const auto found = state_->FindGroup(group);
-  if (!found.ok()) return found.status();
-  return ReportMembership((*found)->state(), now);
-}
-
-absl::Status Coordinator::CheckAdmit(const AdmitRequested& request) const {
-  const auto found = state_->FindGroup(request.group);
-  return found.ok() ? controller::CheckAdmit((*found)->state(), request) : found.status();
-}
-
-absl::Status Coordinator::CheckDrain(const DrainRequested& request) const {
-  const auto found = state_->FindGroup(request.group);
-  return found.ok() ? controller::CheckDrain((*found)->state(), request) : found.status();
-}
-
-std::vector<OperationProgress> Coordinator::ListOperations(std::string_view group) const {
-  return state_->operations.List(group);
-}
-
-absl::StatusOr<OperationProgress> Coordinator::GetOperation(std::string_view operation_id) const {
-  const OperationProgress* operation = state_->operations.Find(operation_id);
-  if (operation == nullptr) return absl::NotFoundError(absl::StrCat("unknown operation ", std::string(operation_id)));
-  return *operation;
 }
 
 }  // namespace evenkeel::controller

@@ -83,7 +83,10 @@ TEST_CASE("a plan that protects more is owed and goes before budgets, one that p
   layers[0].decision.gain_tokens = 1e9;
   layers[1].decision.layer = LayerId(1);
   const std::vector<LayerMemory> memories(2);
-  KeepWithinBudgets(layers, memories, {.layers_max = 1, .moves_per_layer_max = 4}, 0);
+  PlanningSettings planning;
+  planning.layers_max = 1;
+  planning.moves_per_layer_max = 4;
+  KeepWithinBudgets(layers, memories, planning, 0);
   CHECK_FALSE(layers[0].decision.act);
   CHECK(layers[1].decision.act);
 }
