@@ -28,7 +28,8 @@ struct PlanReport {
   int64_t num_moves = 0;
 };
 
-// Costs of the living ranks over their capacities when `tokens` follow `plan`: shares parallel to its replicas, or evenly where empty.
+// Costs of the living ranks over their capacities when `tokens` follow `plan`: shares parallel to its replicas, or
+// evenly where empty.
 std::vector<double> RankCosts(const algos::Problem& problem, const algos::LayerPlan& plan,
                               std::span<const uint64_t> tokens);
 

@@ -65,8 +65,8 @@ TEST_CASE("every policy plans for the ranks there are, as they grow from six to 
         CHECK(Validate(placement, problem.shape) == absl::OkStatus());
         const std::set<int> used = RanksIn(problem.shape, placement);
         for (int rank : used) CHECK(living.contains(rank));
-        // A rank that has just come is given something; a static plan is what it is.
-        if (policy.name != "static") CHECK(used.size() == living.size());
+        // A rank that has just come is given something; a static plan is what it is, and random exchanges two experts.
+        if (policy.name != "static" && policy.name != "random") CHECK(used.size() == living.size());
         problem.current[layer] = placement;
       }
     }
