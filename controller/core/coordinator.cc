@@ -15,7 +15,6 @@
 #include "controller/core/group_bytes.h"
 #include "controller/core/planning_settings.h"
 #include "controller/core/rank_changes.h"
-#include "controller/core/rank_requests.h"
 
 namespace evenkeel::controller {
 

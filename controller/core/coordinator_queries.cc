@@ -4,6 +4,7 @@
 
 #include "controller/core/coordinator_state.h"
 #include "controller/core/group_report.h"
+#include "controller/core/rank_changes.h"
 #include "controller/core/rank_requests.h"
 
 namespace evenkeel::controller {
