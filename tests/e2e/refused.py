@@ -39,6 +39,7 @@ def an_operator_who_asks_for_what_is_not_there_is_told():
             returned, message = keelctl_error(cluster, *arguments)
             check_equal(returned, status, f"status of {arguments} ({message.strip()})")
             check(text in message, f"{arguments} does not name {text}: {message}")
+        wait_for("tokens that were checked", lambda: cluster.engine_total("checked_tokens") > 0, 60)
         cluster.stop_engines()
         cluster.check_text()
 
@@ -72,6 +73,7 @@ def ranks_that_disagree_about_the_world_are_refused():
             cluster.check_alive()
             check_equal(cluster.group()["info"]["shape"]["num_ranks"], 2, "ranks of the group")
             stranger.stop_engines()
+        wait_for("tokens that were checked", lambda: cluster.engine_total("checked_tokens") > 0, 60)
         cluster.stop_engines()
         cluster.check_text()
 
