@@ -3,7 +3,7 @@
 // Teaches the thread sanitizer what Abseil's locks order. Debian's libabsl is built without the sanitizer, which
 // therefore sees neither Mutex nor Notification and would call everything under them a race. Each function here
 // stands before the library's own, calls it, and says what happened before what. Empty in other builds.
-#if defined(__SANITIZE_THREAD__)
+#if defined(EVENKEEL_TSAN)
 
 #include <dlfcn.h>
 
@@ -130,4 +130,4 @@ bool Notification::WaitForNotificationWithTimeout(Duration timeout) const {
 ABSL_NAMESPACE_END
 }  // namespace absl
 
-#endif  // __SANITIZE_THREAD__
+#endif  // EVENKEEL_TSAN
