@@ -88,13 +88,26 @@ absl::Status ValidatePins(const Problem& problem) {
   return absl::OkStatus();
 }
 
-absl::Status ValidateCosts(const Problem& problem) {
-  if (problem.moves_max.has_value() && *problem.moves_max < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("problem: moves_max is ", *problem.moves_max));
+absl::Status ValidateMovesMax(const Problem& problem) {
+  if (problem.moves_max.empty()) return absl::OkStatus();
+  if (problem.moves_max.size() != static_cast<size_t>(problem.num_layers)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("problem: moves_max: ", problem.moves_max.size(), " for ", problem.num_layers, " layers"));
   }
-  if (problem.moves_max.has_value() && problem.current.empty()) {
+  for (size_t layer = 0; layer < problem.moves_max.size(); ++layer) {
+    if (problem.moves_max[layer] < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("problem: moves_max: layer ", layer, " has ", problem.moves_max[layer]));
+    }
+  }
+  if (problem.current.empty()) {
     return absl::InvalidArgumentError("problem: moves_max: moves are counted against `current`, which is empty");
   }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateCosts(const Problem& problem) {
+  EVENKEEL_RETURN_IF_ERROR(ValidateMovesMax(problem));
   if (!problem.capacities.empty() && problem.capacities.size() != static_cast<size_t>(problem.shape.num_ranks)) {
     return absl::InvalidArgumentError(
         absl::StrCat("problem: capacities: ", problem.capacities.size(), " for ", problem.shape.num_ranks, " ranks"));

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -71,12 +70,14 @@ struct Problem {
   std::vector<bool> dead_ranks = {};    // [num_ranks], or empty: all live
   std::vector<LayerId> layers = {};     // those to plan, ascending; empty: all. Others keep `current`.
   std::vector<Pin> pins = {};
-  std::optional<int> moves_max = {};    // of each planned layer, against `current`; none: no limit
+  std::vector<int> moves_max = {};      // [num_layers] most moves against `current`, or empty: no limit
   std::vector<double> capacities = {};  // [num_ranks] relative speeds, > 0, or empty: all equal
   RankCost cost = {};
   Survive survive = {};
   std::vector<int32_t> hosts = {};  // [num_ranks] equal for ranks that fall together, or empty: those of a node do
 
+  // Of a layer; no plan makes more than there are slots.
+  int MovesMax(LayerId layer) const { return moves_max.empty() ? shape.num_slots() : moves_max[layer.idx()]; }
   bool IsLive(RankId rank) const { return dead_ranks.empty() || !dead_ranks[rank.idx()]; }
   int num_live_ranks() const;
 };

@@ -219,7 +219,7 @@ absl::StatusOr<algos::Problem> ProblemOf(const v1::PlanRequest& request) {
   EVENKEEL_RETURN_IF_ERROR(ReadRanksAndLayers(request, problem));
   if (request.has_moves_max()) {
     EVENKEEL_RETURN_IF_ERROR(CheckRange("plan.moves_max", request.moves_max(), 0, proto::kSlotsPerLayerMax));
-    problem.moves_max = static_cast<int>(request.moves_max());
+    problem.moves_max.assign(static_cast<size_t>(problem.num_layers), static_cast<int>(request.moves_max()));
   }
   EVENKEEL_RETURN_IF_ERROR(
       CheckRange("plan.moves_per_rank_max", request.moves_per_rank_max(), 0, proto::kSlotsPerRankMax));

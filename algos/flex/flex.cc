@@ -279,13 +279,14 @@ absl::StatusOr<Flex::Improvement> Flex::ImproveLayer(const Problem& problem, Lay
   return improvement;
 }
 
-absl::StatusOr<std::vector<Flex::Improvement>> Flex::ImproveBy(const Problem& problem, int moves_max) {
+absl::StatusOr<std::vector<Flex::Improvement>> Flex::ImproveBy(const Problem& problem) {
   EVENKEEL_RETURN_IF_ERROR(Validate(problem));
   EVENKEEL_RETURN_IF_ERROR(ValidateRoomForPins(problem));
   Ground(problem);
   std::vector<Improvement> improvements;
   for (LayerId layer : PlannedLayers(problem)) {
-    EVENKEEL_ASSIGN_OR_RETURN(Improvement improvement, ImproveLayer(problem, layer, moves_max, options_.num_openings));
+    EVENKEEL_ASSIGN_OR_RETURN(Improvement improvement,
+                              ImproveLayer(problem, layer, problem.MovesMax(layer), options_.num_openings));
     if (improvement.placement != problem.current[layer.idx()]) improvements.push_back(std::move(improvement));
   }
   return improvements;
@@ -297,7 +298,6 @@ absl::StatusOr<std::vector<Flex::Improvement>> Flex::Improve(const Problem& prob
   if (problem.current.empty()) return absl::InvalidArgumentError("flex: current: there is nothing to improve");
   Ground(problem);
   const bool is_free = IsFreePeriod();
-  const int most = problem.moves_max.value_or(shape_.num_slots());
   std::vector<Need> needs;
   for (LayerId layer : PlannedLayers(problem)) {
     Placement placement = problem.current[layer.idx()];
@@ -326,7 +326,7 @@ absl::StatusOr<std::vector<Flex::Improvement>> Flex::Improve(const Problem& prob
     const bool is_turn = is_free || options_.layers_per_step == 0 || i < static_cast<size_t>(options_.layers_per_step);
     if (!is_turn && !needs[i].must_act) break;
     double& saved = moves_saved_[layer.idx()];
-    const int allowed = std::min(most, is_free ? shape_.num_slots() : static_cast<int>(saved));
+    const int allowed = std::min(problem.MovesMax(layer), is_free ? shape_.num_slots() : static_cast<int>(saved));
     EVENKEEL_ASSIGN_OR_RETURN(Improvement improvement,
                               ImproveLayer(problem, layer, allowed, is_free ? options_.num_openings : 0));
     if (improvement.placement == problem.current[layer.idx()]) {

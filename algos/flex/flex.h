@@ -73,8 +73,8 @@ class Flex {
   // becomes of its load. kInvalidArgument as Validate has it (but for episodes), and where pins leave no room.
   absl::StatusOr<std::vector<Improvement>> Improve(const Problem& problem);
 
-  // Improve without a pace: `moves_max` of each layer, all layers.
-  absl::StatusOr<std::vector<Improvement>> ImproveBy(const Problem& problem, int moves_max);
+  // Improve without a pace: all that problem.moves_max allows, all layers.
+  absl::StatusOr<std::vector<Improvement>> ImproveBy(const Problem& problem);
 
   // How much room shares have for what is expected and remembered: 1 is all they need.
   double Measure(const Problem& problem, LayerId layer, const Placement& placement);

@@ -30,8 +30,8 @@ void Secure(Problem& problem) {
 }
 
 // problem.current becomes what Flex makes of it.
-absl::Status Improve(Flex& flex, int moves_max, Problem& problem) {
-  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Flex::Improvement> improvements, flex.ImproveBy(problem, moves_max));
+absl::Status Improve(Flex& flex, Problem& problem) {
+  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Flex::Improvement> improvements, flex.ImproveBy(problem));
   for (Flex::Improvement& improvement : improvements) {
     problem.current[improvement.layer.idx()] = std::move(improvement.placement);
   }
@@ -64,14 +64,13 @@ absl::StatusOr<std::vector<LayerPlan>> FlexPolicy(const Problem& problem, const 
     EVENKEEL_RETURN_IF_ERROR(ValidateRoomForPins(problem));
     if (problem.survive.any()) Secure(from);
   }
-  const int moves_max = problem.moves_max.value_or(problem.shape.num_slots());
-  EVENKEEL_RETURN_IF_ERROR(Improve(flex, moves_max, from));
+  EVENKEEL_RETURN_IF_ERROR(Improve(flex, from));
   if (is_new) {
     // Searches end where no few moves help; another start may end better.
     Problem other = from;
     other.current.assign(from.current.size(), DefaultPlacement(problem.shape));
     if (problem.survive.any()) Secure(other);
-    EVENKEEL_RETURN_IF_ERROR(Improve(flex, moves_max, other));
+    EVENKEEL_RETURN_IF_ERROR(Improve(flex, other));
     for (LayerId layer : PlannedLayers(problem)) {
       Placement& kept = from.current[layer.idx()];
       Placement& rival = other.current[layer.idx()];

@@ -20,8 +20,7 @@ struct ChangedLayer {
 
 // Requires: `problem` is valid but for its layers.
 absl::StatusOr<std::vector<ChangedLayer>> ChangesOf(Flex flex, const Problem& problem) {
-  const int moves_max = problem.moves_max.value_or(problem.shape.num_slots());
-  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Flex::Improvement> improvements, flex.ImproveBy(problem, moves_max));
+  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Flex::Improvement> improvements, flex.ImproveBy(problem));
   std::vector<ChangedLayer> changes;
   for (Flex::Improvement& improvement : improvements) {
     Shares shares = flex.SharesFor(problem, improvement.layer, improvement.placement);

@@ -2,7 +2,7 @@
 //
 // PlanWithFlex: a plan by a Flex that has followed the group, from a copy, so that the Flex goes on meanwhile.
 //
-// Improves problem.current by at most problem.moves_max moves in each planned layer; layers that change get shares
+// Improves problem.current by at most its problem.moves_max moves in each planned layer; layers that change get shares
 // for the load that is expected next. Of the episodes only the newest is looked at. The pace is the caller's.
 //
 // Errors:    as Flex::ImproveBy has them; kInvalidArgument where there is no current placement.

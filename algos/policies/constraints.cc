@@ -32,7 +32,7 @@ bool HasUnevenCapacities(const Problem& problem) {
 
 bool IsUnconstrained(const Problem& problem, Abilities abilities) {
   return !HasDeadRanks(problem) && (abilities.groups || !KeepsGroups(problem)) && !HasUnevenCapacities(problem) &&
-         problem.pins.empty() && !problem.moves_max.has_value() && (abilities.survive || !problem.survive.any());
+         problem.pins.empty() && problem.moves_max.empty() && (abilities.survive || !problem.survive.any());
 }
 
 // Plans to be written into: what there is in layers that are not planned, blank elsewhere.
@@ -93,7 +93,7 @@ absl::StatusOr<Plans> PlanOnLiving(Policy policy, Abilities abilities, const Pro
   Problem all_live = problem;
   all_live.dead_ranks.clear();
   all_live.pins.clear();
-  all_live.moves_max.reset();
+  all_live.moves_max.clear();
   return policy(all_live, config);
 }
 
@@ -141,14 +141,14 @@ class LayerConstrainer {
     const auto protects = [&](const Placement& placement) {
       return std::ranges::equal(protection_.LevelsOf(placement), levels, std::greater_equal<>());
     };
-    MoveTowards(problem_, problem_.current[layer.idx()], target, *problem_.moves_max, costs, protects);
+    MoveTowards(problem_, problem_.current[layer.idx()], target, problem_.MovesMax(layer), costs, protects);
     return costs.placement();
   }
 
  private:
   bool IsOverBudget(LayerId layer, const Placement& placement) const {
-    return problem_.moves_max.has_value() &&
-           CountMoves(problem_.shape, problem_.current[layer.idx()], placement) > *problem_.moves_max;
+    return !problem_.moves_max.empty() &&
+           CountMoves(problem_.shape, problem_.current[layer.idx()], placement) > problem_.MovesMax(layer);
   }
 
   Placement Relabelled(const Placement& planned, const Placement& current) {

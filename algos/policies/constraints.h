@@ -14,7 +14,7 @@
 // - Experts without a replica are placed and pins made to hold, with the least harm (repair.h).
 // - Survive: replicas are spread as far as there are slots, be it against expert groups (secure.h).
 // - Budget: the contents of ranks are relabelled (relabel.h) if capacities allow; a plan that then still needs more
-//   moves than moves_max is approached from the current placement as far as moves_max goes (move_budget.h). What
+//   moves than the layer's moves_max is approached from the current placement as far as that goes (move_budget.h). What
 //   experts without a replica, pins and survival need is done in any case, be it beyond the budget; of survival that
 //   which takes protection from no expert.
 // A policy that may put two replicas of an expert on one rank may do so here too. A layer whose placement had to

@@ -20,7 +20,6 @@ Problem SliceOf(const Problem& problem, const std::vector<LayerId>& layers) {
                 .num_nodes = problem.num_nodes,
                 .num_expert_groups = problem.num_expert_groups,
                 .dead_ranks = problem.dead_ranks,
-                .moves_max = problem.moves_max,
                 .capacities = problem.capacities,
                 .cost = problem.cost};
   for (const Load& whole : problem.episodes) {
@@ -34,6 +33,9 @@ Problem SliceOf(const Problem& problem, const std::vector<LayerId>& layers) {
   }
   if (!problem.current.empty()) {
     for (LayerId layer : layers) slice.current.push_back(problem.current[layer.idx()]);
+  }
+  if (!problem.moves_max.empty()) {
+    for (LayerId layer : layers) slice.moves_max.push_back(problem.moves_max[layer.idx()]);
   }
   for (Pin pin : problem.pins) {
     const auto found = std::ranges::find(layers, pin.layer);

@@ -114,9 +114,9 @@ absl::Status SetLimits(const Arguments& arguments, Plan& plan) {
   for (uint32_t layer : layers) problem.layers.push_back(LayerId(static_cast<int>(layer)));
   if (arguments.Has("max-moves")) {
     EVENKEEL_ASSIGN_OR_RETURN(const int64_t moves, arguments.GetInteger("max-moves", 0, 0, INT_MAX));
-    problem.moves_max = static_cast<int>(moves);
+    problem.moves_max.assign(static_cast<size_t>(problem.num_layers), static_cast<int>(moves));
   }
-  const bool counted = problem.moves_max.has_value() || !problem.layers.empty();
+  const bool counted = !problem.moves_max.empty() || !problem.layers.empty();
   const bool given = !plan.before.empty();
   if (!given) plan.before.assign(static_cast<size_t>(problem.num_layers), {algos::DefaultPlacement(problem.shape)});
   // Engines start from the initial placement; a plan for a fresh start owes it nothing.

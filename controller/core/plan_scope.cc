@@ -2,7 +2,6 @@
 #include "controller/core/plan_scope.h"
 
 #include <algorithm>
-#include <climits>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -98,7 +97,7 @@ void ChooseLayers(GroupState& group, PlanScope& scope) {
   const PlanningSettings settings = PlanningNow(group);
   algos::Problem& problem = scope.problem;
   const algos::Load load = algos::TotalLoad(problem);
-  int moves_max = 0;
+  std::vector<int> moves_max(static_cast<size_t>(problem.num_layers), 0);
   for (int l = 0; l < problem.num_layers; ++l) {
     const LayerId layer(l);
     const algos::Placement& current = problem.current[layer.idx()];
@@ -113,10 +112,13 @@ void ChooseLayers(GroupState& group, PlanScope& scope) {
       continue;
     }
     problem.layers.push_back(layer);
-    moves_max = std::max(moves_max, MovesLeft(memory, settings, group.num_windows_closed));
+    int& moves = moves_max[layer.idx()];
+    moves = std::min(MovesLeft(memory, settings, group.num_windows_closed), problem.shape.num_slots());
+    if (settings.moves_per_layer_max > 0) moves = std::min(moves, settings.moves_per_layer_max);
   }
-  if (settings.moves_per_layer_max > 0) moves_max = std::min(moves_max, settings.moves_per_layer_max);
-  if (moves_max < INT_MAX) problem.moves_max = moves_max;
+  if (settings.layer_moves_per_100_windows > 0 || settings.moves_per_layer_max > 0) {
+    problem.moves_max = std::move(moves_max);
+  }
 }
 
 }  // namespace

@@ -46,7 +46,9 @@ Problem ConstrainedProblem(Rng& rng) {
     }
     if (!ValidateRoomForPins(problem).ok()) problem.pins.clear();
   }
-  if (rng.Chance(0.5)) problem.moves_max = static_cast<int>(rng.Below(12));
+  if (rng.Chance(0.5)) {
+    for (int layer = 0; layer < 3; ++layer) problem.moves_max.push_back(static_cast<int>(rng.Below(12)));
+  }
   if (rng.Chance(0.3)) {
     for (uint64_t i = 0; i < num_ranks; ++i) problem.capacities.push_back(rng.Chance(0.3) ? 2.0 : 1.0);
   }
@@ -99,12 +101,13 @@ void CheckObeyed(const Problem& problem, const std::vector<LayerPlan>& plans) {
     for (const Pin& pin : problem.pins) {
       if (pin.layer == layer) CHECK(Holds(problem, plan.placement, pin.rank, pin.expert));
     }
-    if (problem.moves_max.has_value()) {
+    if (!problem.moves_max.empty()) {
       const int moves = CountMoves(problem.shape, problem.current[layer.idx()], plan.placement);
       const Placement needed = NeededPlacement(problem, layer);
       // With survival asked for, policies may differ in whom they protect first, and by that in moves.
       if (!problem.survive.any()) {
-        CHECK(moves <= std::max(*problem.moves_max, CountMoves(problem.shape, problem.current[layer.idx()], needed)));
+        CHECK(moves <=
+              std::max(problem.MovesMax(layer), CountMoves(problem.shape, problem.current[layer.idx()], needed)));
       }
     }
     const size_t num_replicas = Invert(plan.placement, problem.shape.num_experts).slots.size();
@@ -161,6 +164,29 @@ TEST_CASE("every policy obeys dead ranks, pins and budgets, keeps every expert, 
   }
 }
 
+TEST_CASE("each layer has moves of its own, and what others have is nothing to it", "[constraints]") {
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    CAPTURE(seed);
+    Rng rng(seed);
+    Problem problem = RandomProblem(rng, 1, 4, 4, 12);
+    const PolicyConfig config = ConfigFor(problem, seed);
+    for (const NamedPolicy& policy : AllPolicies()) {
+      CAPTURE(std::string(policy.name));
+      problem.moves_max = {0, 6, 2};
+      const auto plans = policy.plan(problem, config);
+      REQUIRE(plans.ok());
+      for (LayerId layer : PlannedLayers(problem)) {
+        const Placement& placement = (*plans)[layer.idx()].placement;
+        CHECK(CountMoves(problem.shape, problem.current[layer.idx()], placement) <= problem.MovesMax(layer));
+      }
+      problem.moves_max = {0, 6, 9};
+      const auto more = policy.plan(problem, config);
+      REQUIRE(more.ok());
+      CHECK((*more)[1] == (*plans)[1]);
+    }
+  }
+}
+
 TEST_CASE("every policy survives what there are just slots enough for", "[constraints]") {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     CAPTURE(seed);
@@ -191,7 +217,7 @@ TEST_CASE("survival goes before the budget, and the budget before everything els
     CAPTURE(seed);
     Rng rng(seed);
     Problem problem = RandomProblem(rng, 1, 8, 4, 16);
-    problem.moves_max = 0;
+    problem.moves_max.assign(3, 0);
     problem.survive.ranks = 1;
     for (const char* policy : {"greedy", "deepseek", "flex"}) {
       CAPTURE(policy);
@@ -219,7 +245,7 @@ TEST_CASE("within a budget no expert loses protection", "[constraints]") {
     CAPTURE(seed);
     Rng rng(seed);
     Problem problem = RandomProblem(rng, 2, 4, 3, 16);  // 8 slots beyond one for each expert
-    problem.moves_max = static_cast<int>(rng.Below(8));
+    for (int layer = 0; layer < 3; ++layer) problem.moves_max.push_back(static_cast<int>(rng.Below(8)));
     problem.survive = {.ranks = 1, .hosts = static_cast<int>(rng.Below(2))};
     const Protection protection(problem);
     for (const char* policy : {"greedy", "deepseek", "flex"}) {
@@ -228,7 +254,7 @@ TEST_CASE("within a budget no expert loses protection", "[constraints]") {
       REQUIRE(plans.ok());
       for (LayerId layer : PlannedLayers(problem)) {
         const int moves = CountMoves(problem.shape, problem.current[layer.idx()], (*plans)[layer.idx()].placement);
-        if (moves > *problem.moves_max || policy == std::string("flex")) {
+        if (moves > problem.MovesMax(layer) || policy == std::string("flex")) {
           const auto before = protection.LevelsOf(problem.current[layer.idx()]);
           const auto after = protection.LevelsOf((*plans)[layer.idx()].placement);
           CHECK(std::ranges::equal(after, before, std::greater_equal<>()));

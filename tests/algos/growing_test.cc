@@ -113,7 +113,7 @@ TEST_CASE("a flex that has followed the load knows it still when ranks come and 
 
   problem.dead_ranks = AllBut({0, 1, 2, 3, 4, 5, 6, 7}, 8);
   const double with_blank = flex.Measure(problem, LayerId(0), problem.current[0]);
-  auto filled = flex.ImproveBy(problem, shape.num_slots());
+  auto filled = flex.ImproveBy(problem);
 
   // The new ranks are filled at once, from what is known already.
   CHECK(with_blank > settled + 0.1);

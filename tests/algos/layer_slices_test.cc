@@ -55,7 +55,7 @@ TEST_CASE("every policy plans the same in any number of slices", "[layer_slices]
     Problem problem = ProblemOf(rng);
     if (seed % 2 == 1) problem.layers = {LayerId(1), LayerId(4), LayerId(5)};
     if (seed % 4 > 1) problem.pins = {{LayerId(4), ExpertId(3), RankId(6)}};
-    if (seed > 3) problem.moves_max = 5;
+    if (seed > 3) problem.moves_max = {5, 0, 3, 9, 1, 7, 2};
     if (seed > 5) problem.dead_ranks = {false, true, false, false, false, false, false, false};
     PolicyConfig config;
     config.placements.assign(7, DefaultPlacement(problem.shape));

@@ -144,10 +144,12 @@ TEST_CASE("each field of a problem is checked by name", "[problem]") {
   problem.pins = {{LayerId(1), ExpertId(3), RankId(2)}};
   CHECK(MessageOf(problem) == "problem: pins: layer 1 expert 3 on rank 2; the group has 2 layers, 4 experts, 2 ranks");
   problem = SmallProblem();
-  problem.moves_max = 3;
+  problem.moves_max = {3, 3};
   CHECK(MessageOf(problem) == "problem: moves_max: moves are counted against `current`, which is empty");
-  problem.moves_max = -1;
-  CHECK(MessageOf(problem) == "problem: moves_max is -1");
+  problem.moves_max = {3, -1};
+  CHECK(MessageOf(problem) == "problem: moves_max: layer 1 has -1");
+  problem.moves_max = {3};
+  CHECK(MessageOf(problem) == "problem: moves_max: 1 for 2 layers");
   problem = SmallProblem();
   problem.capacities = {1};
   CHECK(MessageOf(problem) == "problem: capacities: 1 for 2 ranks");

@@ -165,6 +165,23 @@ TEST_CASE("a layer's moves are saved up", "[slow_loop]") {
   CHECK(cluster.Status().totals.moves <= 4);
 }
 
+TEST_CASE("a layer is planned within the moves that it has left itself", "[slow_loop]") {
+  Cluster::Options options = PlansEvery5s();
+  options.settings.defaults.planning.layer_moves_per_100_windows = 4;
+  Cluster cluster(options);
+  cluster.load = {HotAt(cluster, 0, 1), std::vector<uint64_t>(8, 5000)};
+  Start(cluster);
+  const int spent = (*NextDecided(cluster).decisions)[0].num_moves;
+  REQUIRE(spent > 0);
+  REQUIRE(spent < 4);
+  cluster.load = {HotAt(cluster, 5, 6), HotAt(cluster, 5, 6)};
+  OperationProgress second = NextDecided(cluster);
+  while (!(*second.decisions)[1].act) second = NextDecided(cluster);
+  CHECK((*second.decisions)[0].act);
+  CHECK((*second.decisions)[0].num_moves <= 4 - spent);
+  CHECK((*second.decisions)[1].num_moves > 4 - spent);
+}
+
 TEST_CASE("an operator's plan knows no thresholds or budgets", "[slow_loop]") {
   Cluster::Options options = Basic();
   options.settings.defaults.planning.layer_imbalance_min = 1000;

@@ -120,7 +120,7 @@ TEST_CASE("plans obey budget, dead ranks, pins and capacities, and double nothin
   if (has_dead) problem.dead_ranks = {false, false, true, false, false, false};
   if (rng.Chance(0.5)) problem.pins = {{LayerId(1), ExpertId(3), RankId(4)}, {LayerId(1), ExpertId(20), RankId(0)}};
   if (rng.Chance(0.5)) problem.capacities = {1, 1, 1, 0.5, 1, 2};
-  if (is_bound) problem.moves_max = 3;
+  if (is_bound) problem.moves_max = {3, 1};
 
   const auto plans = Plan(problem);
 
@@ -130,7 +130,8 @@ TEST_CASE("plans obey budget, dead ranks, pins and capacities, and double nothin
     CHECK(NumDoubled(problem.shape, plan.placement) == 0);
     CHECK(Validate(SharedMap(plan.placement, 24, plan.shares), problem.shape) == absl::OkStatus());
     if (is_bound && !has_dead && problem.pins.empty()) {
-      CHECK(CountMoves(problem.shape, problem.current[static_cast<size_t>(layer)], plan.placement) <= 3);
+      CHECK(CountMoves(problem.shape, problem.current[static_cast<size_t>(layer)], plan.placement) <=
+            problem.MovesMax(LayerId(layer)));
     }
     for (int local = 0; has_dead && local < 6; ++local) {
       CHECK(plan.placement.expert_of_slot[static_cast<size_t>(12 + local)] == kNoExpert);

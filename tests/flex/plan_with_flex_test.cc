@@ -29,7 +29,7 @@ Followed Follow(uint64_t seed) {
     flex.Observe(problem.episodes.back());
   }
   problem.current.assign(static_cast<size_t>(problem.num_layers), DefaultPlacement(problem.shape));
-  problem.moves_max = 3;
+  problem.moves_max = {3, 0, 1, 4, 3};
   return {std::move(flex), std::move(problem)};
 }
 
@@ -44,7 +44,7 @@ TEST_CASE("a plan makes the moves that it may, with shares for the load expected
   for (size_t l = 0; l < plans->size(); ++l) {
     const LayerPlan& plan = (*plans)[l];
     const Placement& current = group.problem.current[l];
-    CHECK(CountMoves(group.problem.shape, current, plan.placement) <= 3);
+    CHECK(CountMoves(group.problem.shape, current, plan.placement) <= group.problem.moves_max[l]);
     if (plan.placement == current) {
       CHECK(plan.shares.empty());
       continue;
@@ -84,7 +84,7 @@ TEST_CASE("layers that are not to be planned stay as they are", "[plan_with_flex
 TEST_CASE("without a current placement there is no plan", "[plan_with_flex]") {
   Followed group = Follow(9);
   group.problem.current.clear();
-  group.problem.moves_max.reset();
+  group.problem.moves_max.clear();
   CHECK(PlanWithFlex(group.flex, group.problem).status() ==
         absl::InvalidArgumentError("flex: current: there is nothing to improve"));
 }
