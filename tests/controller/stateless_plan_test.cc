@@ -4,12 +4,18 @@
 #include "controller/stateless_plan.h"
 
 #include <algorithm>
+#include <chrono>
+#include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "catch2/catch.hpp"
 
+#include "algos/base/rng.h"
 #include "algos/placement.h"
+#include "controller/control_service.h"
 #include "tests/controller/running_daemon.h"
 
 namespace evenkeel::controller {
@@ -176,6 +182,70 @@ TEST_CASE("what is wrong with a request for a plan is named by its field", "[sta
   CHECK(error(request) == "problem: capacities: 1 for 4 ranks");
 }
 
+TEST_CASE("numbers that are none, negative or too large are refused", "[stateless_plan]") {
+  Running running;
+  const auto error = [&](const v1::PlanRequest& request) {
+    v1::PlanResponse response;
+    const grpc::Status status = running.control->Plan(Context().get(), request, &response);
+    CHECK(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+    return status.error_message();
+  };
+  const double none = std::numeric_limits<double>::quiet_NaN(), endless = std::numeric_limits<double>::infinity();
+  v1::PlanRequest request;
+  for (const double wrong : {none, endless, -1.0, 0.0}) {
+    CAPTURE(wrong);
+    request = Request();
+    for (const double capacity : {1.0, 1.0, wrong, 1.0}) request.add_capacities(capacity);
+    CHECK(error(request).find("problem: capacities: rank 2 has ") == 0);
+    request = Request();
+    request.set_cost_per_expert(wrong == 0.0 ? -0.5 : wrong);
+    CHECK(error(request).find("problem: cost: ") == 0);
+    request = Request();
+    request.set_policy("flex");
+    (*request.mutable_policy_options())["gain_min"] = wrong == 0.0 ? 7.0 : wrong;
+    CHECK(error(request).find("plan.policy_options: policy flex: option gain_min is ") == 0);
+  }
+  request = Request();
+  request.set_cost_per_token(0);
+  CHECK(error(request) == "problem: cost: 0 per expert, 0 per token");
+  request = Request();
+  request.set_num_nodes(3);
+  CHECK(error(request) == "problem: num_nodes is 3, which does not divide 4 ranks");
+  request = Request();
+  request.set_num_expert_groups(3);
+  CHECK(error(request) == "problem: num_expert_groups is 3, which does not divide 8 experts");
+  request = Request();
+  AddCurrent(request);
+  request.add_layers(2);
+  CHECK(error(request) == "plan.layers[0] is 2: 0 to 1 wanted");
+  request = Request();
+  request.add_layers(0);
+  CHECK(error(request).find("problem: layers: some are to keep a current placement") == 0);
+  request = Request();
+  request.set_moves_max(1);
+  CHECK(error(request) == "problem: moves_max: moves are counted against `current`, which is empty");
+  request = Request();
+  AddCurrent(request);
+  request.set_moves_max(4'000'000'000u);
+  CHECK(error(request).find("plan.moves_max is 4000000000: ") == 0);
+  request = Request();
+  for (const uint32_t rank : {0, 1}) request.add_dead_ranks(rank);
+  CHECK(error(request) == "problem: dead_ranks: the living ranks have 6 slots for 8 experts");
+  request = Request();
+  for (const uint32_t expert : {0, 1, 2, 3}) request.add_pins()->set_expert(expert);
+  CHECK(error(request).find("pins: ") != std::string::npos);
+}
+
+TEST_CASE("tokens of no experts at all are no load to divide by", "[stateless_plan]") {
+  Running running;
+  v1::PlanRequest request = Request();
+  for (v1::PlanEpisode& episode : *request.mutable_episodes()) {
+    std::ranges::fill(*episode.mutable_tokens(), uint64_t{0});
+  }
+  const v1::PlanResponse response = Planned(running, request);
+  for (const v1::PlannedLayer& layer : response.layers()) CHECK(layer.imbalance_shares() == 1);
+}
+
 TEST_CASE("a plan that names no policy is made by the controller's default", "[stateless_plan]") {
   ControllerSettings settings = QuickSettings();
   settings.coordinator.defaults.policy = "deepseek";
@@ -183,6 +253,82 @@ TEST_CASE("a plan that names no policy is made by the controller's default", "[s
   v1::PlanRequest request = Request();
   request.clear_policy();
   CHECK(Planned(running, request).policy() == "deepseek");
+}
+
+// One that takes its time.
+v1::PlanRequest SlowRequest() {
+  v1::PlanRequest request;
+  request.mutable_shape()->set_num_experts(128);
+  request.mutable_shape()->set_num_ranks(16);
+  request.mutable_shape()->set_slots_per_rank(9);
+  request.set_num_layers(8);
+  request.set_policy("flex");
+  Rng rng(1);
+  auto* tokens = request.add_episodes()->mutable_tokens();
+  for (int i = 0; i < 8 * 128; ++i) tokens->Add(1 + rng.Below(1000) * rng.Below(1000));
+  return request;
+}
+
+// Plans asked for at the same time.
+class Asked {
+ public:
+  Asked(Running& running, const v1::PlanRequest& request, int count, system_clock::duration patience) {
+    for (int i = 0; i < count; ++i) {
+      Call& call = *calls_.emplace_back(std::make_unique<Call>());
+      call.context.set_deadline(system_clock::now() + patience);
+      call.request = request;
+      running.control->async()->Plan(&call.context, &call.request, &call.response, [&call](const grpc::Status& status) {
+        call.status = status;
+        call.done.Notify();
+      });
+    }
+  }
+
+  int Count(grpc::StatusCode code) {
+    int count = 0;
+    for (const auto& call : calls_) {
+      call->done.WaitForNotification();
+      count += call->status.error_code() == code ? 1 : 0;
+    }
+    return count;
+  }
+
+ private:
+  struct Call {
+    grpc::ClientContext context;
+    v1::PlanRequest request;
+    v1::PlanResponse response;
+    grpc::Status status;
+    absl::Notification done;
+  };
+  std::vector<std::unique_ptr<Call>> calls_;
+};
+
+TEST_CASE("so many plans wait and no more; what is beyond is told so at once", "[stateless_plan]") {
+  Running running;
+  constexpr int kAsked = 40;
+  Asked asked(running, SlowRequest(), kAsked, std::chrono::minutes(5));
+  // Nor are other calls held up meanwhile.
+  CHECK(ListGroups(running).groups().empty());
+  const int planned = asked.Count(grpc::StatusCode::OK), refused = asked.Count(grpc::StatusCode::RESOURCE_EXHAUSTED);
+  CHECK(planned >= static_cast<int>(ControlService::kPlansMax));
+  CHECK(refused > 0);
+  CHECK(planned + refused == kAsked);
+  CHECK(Planned(running, Request()).layers_size() == 2);
+}
+
+TEST_CASE("a plan that nobody waits for any more is not made", "[stateless_plan]") {
+  Running running;
+  const v1::PlanRequest slow = SlowRequest();
+  auto began = system_clock::now();
+  Planned(running, slow);
+  const auto once = system_clock::now() - began;
+  began = system_clock::now();
+  Asked asked(running, slow, static_cast<int>(ControlService::kPlansMax), std::chrono::milliseconds(1));
+  CHECK(asked.Count(grpc::StatusCode::DEADLINE_EXCEEDED) == static_cast<int>(ControlService::kPlansMax));
+  Planned(running, Request());
+  // Had all been made it were eight times as long.
+  CHECK(system_clock::now() - began < 4 * once);
 }
 
 }  // namespace
