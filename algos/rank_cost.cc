@@ -50,6 +50,11 @@ RankRules RulesOf(const Problem& problem) {
   return {.cost = problem.cost, .capacities = problem.capacities, .absent = problem.dead_ranks};
 }
 
+bool CountsTokensAlone(const RankRules& rules) {
+  return rules.cost.per_expert == 0 &&
+         std::ranges::all_of(rules.capacities, [&](double c) { return c == rules.capacities.front(); });
+}
+
 std::vector<double> RankCosts(const RankRules& rules, const Shape& shape, const Replicas& replicas,
                               std::span<const double> shares, std::span<const uint64_t> tokens) {
   EVENKEEL_CHECK(shares.empty() || shares.size() == replicas.slots.size());

@@ -31,6 +31,9 @@ struct RankRules {
 
 RankRules RulesOf(const Problem& problem);
 
+// Levels are imbalances: nothing but tokens costs, and those that take part are equally fast.
+bool CountsTokensAlone(const RankRules& rules);
+
 // Cost over capacity of each rank; 0 of absent ones. `shares` parallel to replicas.slots; empty: even.
 std::vector<double> RankCosts(const RankRules& rules, const Shape& shape, const Replicas& replicas,
                               std::span<const double> shares, std::span<const uint64_t> tokens);

@@ -38,6 +38,13 @@ absl::Status Check(std::span<const Load> timeline, const ReplayOptions& options)
     return absl::InvalidArgumentError(
         absl::StrCat("replay: ", options.shape.num_ranks, " ranks on ", options.num_nodes, " nodes"));
   }
+  // The group's own fields and the rules, as every planner has them.
+  EVENKEEL_RETURN_IF_ERROR(Validate(Problem{.shape = options.shape,
+                                            .num_layers = timeline.front().num_layers,
+                                            .num_nodes = options.num_nodes,
+                                            .episodes = {timeline.front()},
+                                            .capacities = options.rules.capacities,
+                                            .cost = options.rules.cost}));
   if (options.links && !(options.links->expert_bytes > 0 && options.links->link_bytes_per_second > 0 &&
                          options.links->window_seconds > 0)) {
     return absl::InvalidArgumentError("replay: bytes, link speed and window must be above 0");
@@ -89,6 +96,7 @@ class Run {
         observer_(observer),
         first_scored_(first_scored),
         limits_(LimitsOf(options)),
+        counts_tokens_(CountsTokensAlone(options.rules)),
         best_solver_(SharesOptions{.settle = 1.0}) {
     result_.num_windows = static_cast<int>(timeline.size());
     result_.num_layers = timeline.front().num_layers;
@@ -176,8 +184,8 @@ class Run {
       for (size_t e = 0; e < tokens.size(); ++e) tokens[e] += of_layer[e];
     }
     const bool same = map.version == track.version();
-    return solver_.Solve(options_.shape, track.replicas(), tokens, same ? std::span(map.shares) : std::span<double>{})
-        .shares;
+    const std::span<const double> previous = same ? std::span<const double>(map.shares) : std::span<const double>{};
+    return solver_.Solve(options_.shape, track.replicas(), tokens, previous, options_.rules).shares;
   }
 
   void Score(int window, LayerId layer, const Replicas& replicas, const Shares& shares) {
@@ -196,8 +204,14 @@ class Run {
     for (double load : rank_loads_) total += load;
     const double mean = total / static_cast<double>(rank_loads_.size());
     result_.imbalance.push_back(LayerImbalance(rank_loads_));
-    const double best = best_solver_.Solve(options_.shape, replicas, tokens).max_rank_load;
-    result_.best_shares.push_back(mean > 0 ? std::max(best / mean, 1.0) : 1.0);
+    const double least = best_solver_.Solve(options_.shape, replicas, tokens).max_rank_load;
+    result_.best_shares.push_back(mean > 0 ? std::max(least / mean, 1.0) : 1.0);
+    if (!counts_tokens_) {
+      const RankRules& rules = options_.rules;
+      const Shares best = best_solver_.Solve(options_.shape, replicas, tokens, {}, rules).shares;
+      result_.level.push_back(LevelOf(rules, options_.shape, replicas, shares, tokens));
+      result_.best_level.push_back(LevelOf(rules, options_.shape, replicas, best, tokens));
+    }
     if (window < first_scored_ || mean <= 0) return;
     double* sums = result_.rank_loads.data() + layer.idx() * rank_loads_.size();
     for (size_t r = 0; r < rank_loads_.size(); ++r) sums[r] += rank_loads_[r] / mean;
@@ -208,6 +222,7 @@ class Run {
   const ReplayObserver& observer_;
   const int first_scored_;
   const MoveLimits limits_;
+  const bool counts_tokens_;
   std::vector<LayerTrack> tracks_;
   std::vector<Map> maps_;
   std::optional<Links> links_;

@@ -25,6 +25,7 @@
 #include "algos/base/ids.h"
 #include "algos/placement.h"
 #include "algos/problem.h"
+#include "algos/rank_cost.h"
 #include "algos/replay/links.h"
 #include "algos/replay/planner.h"
 
@@ -35,6 +36,7 @@ struct ReplayOptions {
   int num_nodes = 1;  // ranks are node-major; sources of moves are taken from the same node first
   bool solve_shares = false;
   int shares_windows = 5;               // that shares are solved on, > 0
+  RankRules rules = {};                 // that shares are solved by, and levels judged; no rank is absent
   std::optional<LinkSpeed> links = {};  // none: moves take no time
 };
 
@@ -57,6 +59,8 @@ struct ReplayResult {
   // [num_windows * num_layers], window-major.
   std::vector<double> imbalance = {};     // as served
   std::vector<double> best_shares = {};   // imbalance with the best shares for that very window on the slots in force
+  std::vector<double> level = {};         // as served, by the options' rules; empty where those count tokens alone
+  std::vector<double> best_level = {};    // likewise with the best shares for that very window
   std::vector<int32_t> moves = {};        // experts that ranks began to hold with this window's map
   std::vector<int32_t> num_doubled = {};  // slots whose expert another slot of the rank, before it, holds
   std::vector<int32_t> num_retired = {};  // slots in no map

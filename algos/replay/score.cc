@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 #include <queue>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "algos/base/rng.h"
 #include "algos/base/status_macros.h"
 #include "algos/policies/registry.h"
+#include "algos/rank_cost.h"
 #include "algos/replay/multinomial.h"
 #include "algos/shares.h"
 
@@ -42,6 +44,24 @@ double MeanOf(std::span<const T> values) {
   return sum / static_cast<double>(values.size());
 }
 
+// The least levels that any packer's placements of one window reach, summed over its layers.
+absl::StatusOr<double> BestOfWindow(Problem problem, const RankRules& rules, const Load& load, SharesSolver& solver) {
+  problem.episodes = {load};
+  problem.current.clear();
+  std::vector<double> best(static_cast<size_t>(load.num_layers), std::numeric_limits<double>::infinity());
+  for (std::string_view packer : kPackers) {
+    EVENKEEL_ASSIGN_OR_RETURN(const std::vector<LayerPlan> plans, PlanBy(packer, problem));
+    for (int l = 0; l < load.num_layers; ++l) {
+      const auto tokens = load.layer(LayerId(l));
+      const Replicas replicas = Invert(plans[static_cast<size_t>(l)].placement, problem.shape.num_experts);
+      const Shares shares = solver.Solve(problem.shape, replicas, tokens, {}, rules).shares;
+      double& least = best[static_cast<size_t>(l)];
+      least = std::min(least, LevelOf(rules, problem.shape, replicas, shares, tokens));
+    }
+  }
+  return std::accumulate(best.begin(), best.end(), 0.0);
+}
+
 }  // namespace
 
 Scores ScoresOf(const ReplayResult& result, int warmup) {
@@ -57,6 +77,12 @@ Scores ScoresOf(const ReplayResult& result, int warmup) {
   for (int32_t moves : std::span(result.moves).subspan(after)) scores.num_moves += static_cast<uint64_t>(moves);
   scores.moves_per_layer_per_100_windows = static_cast<double>(scores.num_moves) / result.num_layers /
                                            static_cast<double>(result.num_windows - warmup) * 100;
+  if (!result.level.empty()) {
+    const auto levels = std::span(result.level).subspan(first);
+    scores.level = LevelScores{.mean = MeanOf(levels),
+                               .p95 = Percentile({levels.begin(), levels.end()}, 95),
+                               .best_shares_mean = MeanOf(std::span(result.best_level).subspan(first))};
+  }
   return scores;
 }
 
@@ -113,30 +139,25 @@ double LeastImbalance(const Shape& shape, std::span<const uint64_t> tokens) {
 
 absl::StatusOr<PlacementBounds> BestPlacements(std::span<const Load> timeline, const Problem& problem, int warmup) {
   EVENKEEL_CHECK(warmup >= 0 && static_cast<size_t>(warmup) < timeline.size());
+  const RankRules rules = RulesOf(problem);
+  const bool counts_tokens = CountsTokensAlone(rules);
+  Problem tokens_alone = problem;
+  tokens_alone.cost = {};
+  tokens_alone.capacities.clear();
   SharesSolver solver(SharesOptions{.settle = 1.0});
-  double lower = 0, found = 0;
+  double lower = 0, found = 0, found_level = 0;
   for (const Load& load : timeline.subspan(static_cast<size_t>(warmup))) {
-    Problem fresh = problem;
-    fresh.episodes = {load};
-    fresh.current.clear();
-    std::vector<double> best(static_cast<size_t>(load.num_layers), std::numeric_limits<double>::infinity());
-    for (std::string_view packer : kPackers) {
-      EVENKEEL_ASSIGN_OR_RETURN(const std::vector<LayerPlan> plans, PlanBy(packer, fresh));
-      for (int l = 0; l < load.num_layers; ++l) {
-        const Replicas replicas = Invert(plans[static_cast<size_t>(l)].placement, problem.shape.num_experts);
-        double& least = best[static_cast<size_t>(l)];
-        least = std::min(least, solver.Solve(problem.shape, replicas, load.layer(LayerId(l))).max_rank_load);
-      }
-    }
-    for (int l = 0; l < load.num_layers; ++l) {
-      const auto tokens = load.layer(LayerId(l));
-      const double mean = MeanOf(tokens) * static_cast<double>(tokens.size()) / problem.shape.num_ranks;
-      lower += LeastImbalance(problem.shape, tokens);
-      found += mean > 0 ? std::max(best[static_cast<size_t>(l)] / mean, 1.0) : 1.0;
-    }
+    for (int l = 0; l < load.num_layers; ++l) lower += LeastImbalance(problem.shape, load.layer(LayerId(l)));
+    EVENKEEL_ASSIGN_OR_RETURN(const double sum, BestOfWindow(tokens_alone, {}, load, solver));
+    found += sum;
+    if (counts_tokens) continue;
+    EVENKEEL_ASSIGN_OR_RETURN(const double sum_of_levels, BestOfWindow(problem, rules, load, solver));
+    found_level += sum_of_levels;
   }
   const double rows = static_cast<double>(timeline.size() - static_cast<size_t>(warmup)) * problem.num_layers;
-  return PlacementBounds{lower / rows, found / rows};
+  PlacementBounds bounds{.lower = lower / rows, .found = found / rows};
+  if (!counts_tokens) bounds.found_level = found_level / rows;
+  return bounds;
 }
 
 }  // namespace evenkeel::algos

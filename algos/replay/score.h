@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
@@ -17,6 +18,13 @@
 
 namespace evenkeel::algos {
 
+// In levels (rank_cost.h), of costs over capacities.
+struct LevelScores {
+  double mean = 1;
+  double p95 = 1;
+  double best_shares_mean = 1;
+};
+
 struct Scores {
   double imbalance_mean = 1;
   double imbalance_p95 = 1;     // linear between the two nearest
@@ -25,6 +33,7 @@ struct Scores {
   double doubled_slots = 0;  // mean over windows and layers
   double retired_slots = 0;
   uint64_t num_moves = 0;
+  std::optional<LevelScores> level = {};  // none where tokens alone count
 };
 
 // Requires: 0 <= warmup < num_windows.
@@ -36,10 +45,12 @@ double NoiseFloor(uint64_t copies, int num_ranks);
 // For the mean copies of a window and layer.
 double NoiseFloor(std::span<const Load> timeline, int num_ranks);
 
-// Bounds of the mean imbalance over the scored windows for placements made for each very window, with the best shares.
+// Bounds of the mean imbalance over the scored windows for placements made for each very window, with the best shares:
+// of tokens, whatever `problem` counts, and of levels by its rules.
 struct PlacementBounds {
   double lower = 1;  // none is better: max(1, what the hottest experts force with all the replicas there is room for)
-  double found = 1;  // the best that the given policies find, each window alone
+  double found = 1;  // the best that the policies which pack anew find, each window alone
+  std::optional<double> found_level = {};  // likewise in levels, of problems that count more than tokens
 };
 absl::StatusOr<PlacementBounds> BestPlacements(std::span<const Load> timeline, const Problem& problem, int warmup);
 

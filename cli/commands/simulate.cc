@@ -19,6 +19,7 @@
 
 #include "algos/base/status_macros.h"
 #include "algos/problem.h"
+#include "algos/rank_cost.h"
 #include "cli/command.h"
 #include "cli/files/file.h"
 #include "cli/files/loads.h"
@@ -38,6 +39,8 @@ constexpr Option kOptions[] = {
     {"slots-per-rank", "S", "slots of each rank; needed"},
     {"nodes", "N", "nodes that the ranks are on, node-major (default 1)"},
     {"expert-groups", "G", "groups of experts that routing keeps together (default 1)"},
+    {"capacities", "C,C,...", "relative speed of each rank (default: all equal)"},
+    {"cost", "A,B", "cost of a rank: A for each expert in use + B for each token (default 0,1)"},
     {"policy", "P[,Q,...]", "who plans; several are compared ('keelctl policies' names them)"},
     {"policy-config", "K=V,...", "options of the policies, each for those that have it"},
     {"interval", "W[,X,...]", "plan every W windows (default 100); several are compared"},
@@ -87,7 +90,8 @@ absl::StatusOr<SimulationOptions> OptionsFrom(const Arguments& arguments, const 
   SimulationOptions options{.shape = problem.shape,
                             .num_nodes = problem.num_nodes,
                             .num_expert_groups = problem.num_expert_groups,
-                            .solve_shares = arguments.Has("shares")};
+                            .solve_shares = arguments.Has("shares"),
+                            .rules = algos::RulesOf(problem)};
   const std::string policies = arguments.Get("policy", std::string(DefaultPolicyName()));
   options.policies = absl::StrSplit(policies, ',');
   EVENKEEL_ASSIGN_OR_RETURN(options.intervals, IntervalsFrom(arguments));
@@ -144,20 +148,36 @@ double Rounded(double value, int digits) {
 
 nlohmann::ordered_json RunJson(const Simulation& simulation, const SimulationRun& run) {
   const algos::Scores& scores = run.scores;
-  return {{"name", run.name},
-          {"policy", run.policy},
-          {"interval", run.interval},
-          {"history", run.history},
-          {"shares", run.solves_shares},
-          {"noise_floor", Rounded(simulation.noise_floor, 4)},
-          {"excess_over_floor", Rounded(scores.imbalance_mean - simulation.noise_floor, 4)},
-          {"imbalance_mean", Rounded(scores.imbalance_mean, 4)},
-          {"imbalance_p95", Rounded(scores.imbalance_p95, 4)},
-          {"moves_per_layer_per_100_windows", Rounded(scores.moves_per_layer_per_100_windows, 2)},
-          {"moves", scores.num_moves},
-          {"doubled_slots", Rounded(scores.doubled_slots, 4)},
-          {"retired_slots", Rounded(scores.retired_slots, 4)},
-          {"imbalance_with_best_shares", Rounded(scores.best_shares_mean, 4)}};
+  nlohmann::ordered_json json = {
+      {"name", run.name},
+      {"policy", run.policy},
+      {"interval", run.interval},
+      {"history", run.history},
+      {"shares", run.solves_shares},
+      {"noise_floor", Rounded(simulation.noise_floor, 4)},
+      {"excess_over_floor", Rounded(scores.imbalance_mean - simulation.noise_floor, 4)},
+      {"imbalance_mean", Rounded(scores.imbalance_mean, 4)},
+      {"imbalance_p95", Rounded(scores.imbalance_p95, 4)},
+      {"moves_per_layer_per_100_windows", Rounded(scores.moves_per_layer_per_100_windows, 2)},
+      {"moves", scores.num_moves},
+      {"doubled_slots", Rounded(scores.doubled_slots, 4)},
+      {"retired_slots", Rounded(scores.retired_slots, 4)},
+      {"imbalance_with_best_shares", Rounded(scores.best_shares_mean, 4)}};
+  if (scores.level) {
+    json["imbalance_by_cost_mean"] = Rounded(scores.level->mean, 4);
+    json["imbalance_by_cost_p95"] = Rounded(scores.level->p95, 4);
+    json["imbalance_by_cost_with_best_shares"] = Rounded(scores.level->best_shares_mean, 4);
+  }
+  return json;
+}
+
+// How costs were counted, if not by tokens alone.
+void AddRules(const SimulationOptions& options, const Simulation& simulation, nlohmann::ordered_json& json) {
+  if (!simulation.bounds.found_level) return;
+  json["cost_per_expert"] = options.rules.cost.per_expert;
+  json["cost_per_token"] = options.rules.cost.per_token;
+  if (!options.rules.capacities.empty()) json["capacities"] = options.rules.capacities;
+  json["best_placement_found_by_cost"] = Rounded(*simulation.bounds.found_level, 4);
 }
 
 // The figures of a single policy stand at the top, too.
@@ -173,6 +193,7 @@ std::string JsonOf(const std::string& path, const std::vector<algos::Load>& time
                                  {"moves_take_time", options.links.has_value()},
                                  {"best_placement_lower_bound", Rounded(simulation.bounds.lower, 4)},
                                  {"best_placement_found", Rounded(simulation.bounds.found, 4)}};
+  AddRules(options, simulation, json);
   if (simulation.runs.size() == 2) json.update(RunJson(simulation, simulation.runs.back()));
   json["runs"] = nlohmann::ordered_json::array();
   for (const SimulationRun& run : simulation.runs) json["runs"].push_back(RunJson(simulation, run));
@@ -183,6 +204,8 @@ std::string TableOf(const SimulationOptions& options, const Simulation& simulati
   std::vector<std::string> header = {"POLICY", ">EVERY",  ">ON",    "SHARES",   ">IMBALANCE",
                                      ">P95",   ">EXCESS", ">MOVES", ">DOUBLED", ">BEST SHARES"};
   if (options.links) header.push_back(">RETIRED");
+  const bool by_cost = simulation.bounds.found_level.has_value();
+  if (by_cost) header.insert(header.end(), {">BY COST", ">ITS P95", ">ITS BEST SHARES"});
   Table table(header);
   for (const SimulationRun& run : simulation.runs) {
     const algos::Scores& scores = run.scores;
@@ -199,6 +222,11 @@ std::string TableOf(const SimulationOptions& options, const Simulation& simulati
                                     absl::StrFormat("%.2f", scores.doubled_slots),
                                     absl::StrFormat("%.4f", scores.best_shares_mean)};
     if (options.links) row.push_back(absl::StrFormat("%.2f", scores.retired_slots));
+    if (by_cost) {
+      for (const double figure : {scores.level->mean, scores.level->p95, scores.level->best_shares_mean}) {
+        row.push_back(absl::StrFormat("%.4f", figure));
+      }
+    }
     table.AddRow(row);
   }
   return table.ToString();
@@ -206,7 +234,7 @@ std::string TableOf(const SimulationOptions& options, const Simulation& simulati
 
 std::string TextOf(const std::vector<algos::Load>& timeline, const SimulationOptions& options,
                    const Simulation& simulation) {
-  return absl::StrFormat(
+  std::string text = absl::StrFormat(
       "%d windows, %d layers, %d experts on %d ranks x %d slots; scored from window %d on\n\n%s\n"
       "noise floor %.4f: what sampling leaves where every rank expects the same; EXCESS is over it\n"
       "bounds: BEST SHARES, had they been chosen for each very window; with a placement for each very window\n"
@@ -215,6 +243,14 @@ std::string TextOf(const std::vector<algos::Load>& timeline, const SimulationOpt
       timeline.size(), timeline.front().num_layers, timeline.front().num_experts, options.shape.num_ranks,
       options.shape.slots_per_rank, options.warmup, TableOf(options, simulation), simulation.noise_floor,
       simulation.bounds.lower, simulation.bounds.found);
+  if (simulation.bounds.found_level) {
+    absl::StrAppendFormat(
+        &text,
+        "BY COST is IMBALANCE of what ranks' experts in use and tokens cost over their capacities, above\n"
+        "        perfect balance of every expert in use on one rank alone; %.4f found for each very window\n",
+        *simulation.bounds.found_level);
+  }
+  return text;
 }
 
 absl::StatusOr<int> Run(const Context& context) {

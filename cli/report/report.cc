@@ -100,20 +100,22 @@ Json RunOf(const SimulationRun& run, const std::vector<size_t>& ends, const std:
     return sum;
   };
   const algos::Scores& scores = run.scores;
-  return {{"name", run.name},
-          {"policy", run.policy},
-          {"interval", run.interval},
-          {"history", run.history},
-          {"solved", run.solves_shares},
-          {"mean", Number(scores.imbalance_mean)},
-          {"p95", Number(scores.imbalance_p95)},
-          {"moves", Number(scores.moves_per_layer_per_100_windows)},
-          {"best_shares", Number(scores.best_shares_mean)},
-          {"doubled", Number(scores.doubled_slots)},
-          {"imbalance", Means(ends, mean_of)},
-          {"worst", Means(ends, worst_of)},
-          {"moves_over_time", Sums(ends, moves_of)},
-          {"layers", LayersOf(run, layer_ends, warmup)}};
+  Json json = {{"name", run.name},
+               {"policy", run.policy},
+               {"interval", run.interval},
+               {"history", run.history},
+               {"solved", run.solves_shares},
+               {"mean", Number(scores.imbalance_mean)},
+               {"p95", Number(scores.imbalance_p95)},
+               {"moves", Number(scores.moves_per_layer_per_100_windows)},
+               {"best_shares", Number(scores.best_shares_mean)},
+               {"doubled", Number(scores.doubled_slots)},
+               {"imbalance", Means(ends, mean_of)},
+               {"worst", Means(ends, worst_of)},
+               {"moves_over_time", Sums(ends, moves_of)},
+               {"layers", LayersOf(run, layer_ends, warmup)}};
+  if (scores.level) json["cost"] = {Number(scores.level->mean), Number(scores.level->p95)};
+  return json;
 }
 
 // One byte a cell: load over the mean expert's, 16 steps to a doubling from 1/8 (1) to 8192 times; 0 for no load.
@@ -158,22 +160,23 @@ std::string RenderReport(const ReportInput& input) {
   Json runs = Json::array(), heat = Json::array();
   for (const SimulationRun& run : input.simulation.runs) runs.push_back(RunOf(run, ends, layer_ends, options.warmup));
   for (int l = 0; l < num_layers; ++l) heat.push_back(HeatOf(timeline, heat_ends, LayerId(l)));
-  const Json data = {{"timeline", input.timeline_name},
-                     {"windows", timeline.size()},
-                     {"num_layers", num_layers},
-                     {"num_experts", num_experts},
-                     {"num_ranks", options.shape.num_ranks},
-                     {"slots_per_rank", options.shape.slots_per_rank},
-                     {"warmup", options.warmup},
-                     {"slow_moves", options.links.has_value()},
-                     {"floor", Number(input.simulation.noise_floor)},
-                     {"lower", Number(input.simulation.bounds.lower)},
-                     {"found", Number(input.simulation.bounds.found)},
-                     {"ends", ends},
-                     {"layer_ends", layer_ends},
-                     {"heat_ends", heat_ends},
-                     {"heat", std::move(heat)},
-                     {"runs", std::move(runs)}};
+  Json data = {{"timeline", input.timeline_name},
+               {"windows", timeline.size()},
+               {"num_layers", num_layers},
+               {"num_experts", num_experts},
+               {"num_ranks", options.shape.num_ranks},
+               {"slots_per_rank", options.shape.slots_per_rank},
+               {"warmup", options.warmup},
+               {"slow_moves", options.links.has_value()},
+               {"floor", Number(input.simulation.noise_floor)},
+               {"lower", Number(input.simulation.bounds.lower)},
+               {"found", Number(input.simulation.bounds.found)},
+               {"ends", ends},
+               {"layer_ends", layer_ends},
+               {"heat_ends", heat_ends},
+               {"heat", std::move(heat)},
+               {"runs", std::move(runs)}};
+  if (const auto& found = input.simulation.bounds.found_level) data["found_by_cost"] = Number(*found);
   std::string page(kReportTemplate);
   const size_t mark = page.find(kDataMark);
   EVENKEEL_CHECK(mark != std::string::npos);

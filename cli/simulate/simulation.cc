@@ -26,7 +26,9 @@ algos::Problem ProblemOf(const SimulationOptions& options, int num_layers) {
   return {.shape = options.shape,
           .num_layers = num_layers,
           .num_nodes = options.num_nodes,
-          .num_expert_groups = options.num_expert_groups};
+          .num_expert_groups = options.num_expert_groups,
+          .capacities = options.rules.capacities,
+          .cost = options.rules.cost};
 }
 
 absl::StatusOr<algos::NamedPolicy> Find(const std::string& name) {
@@ -139,6 +141,7 @@ absl::StatusOr<Simulation> Simulate(const std::vector<algos::Load>& timeline, co
                                       .num_nodes = options.num_nodes,
                                       .solve_shares = run.solves_shares,
                                       .shares_windows = options.shares_windows,
+                                      .rules = options.rules,
                                       .links = options.links};
     EVENKEEL_ASSIGN_OR_RETURN(run.result, algos::Replay(timeline, options.warmup, replay, planner, of_run));
     run.scores = algos::ScoresOf(run.result, options.warmup);

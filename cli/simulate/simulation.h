@@ -16,6 +16,7 @@
 
 #include "algos/policy.h"
 #include "algos/problem.h"
+#include "algos/rank_cost.h"
 #include "algos/replay/replay.h"
 #include "algos/replay/score.h"
 
@@ -33,6 +34,7 @@ struct SimulationOptions {
   int shares_windows = 5;
   algos::PolicyConfig config = {};  // each option goes to the policies that have it
   std::optional<algos::LinkSpeed> links = {};
+  algos::RankRules rules = {};  // what planners plan by and levels are judged by, beside imbalance in tokens
 };
 
 struct SimulationRun {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // keelctl simulate, from words typed to files written; no controller is there.
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -131,6 +132,33 @@ TEST_CASE("moves take time when bytes, links and windows are given", "[simulate]
   CHECK(keelctl.Complains("go together"));
 }
 
+TEST_CASE("costs and capacities are planned by and judged beside tokens", "[simulate]") {
+  Keelctl keelctl;
+  const std::vector<std::string> plain = {"--slots-per-rank=3", "--policy=flex,greedy", "--interval=2", "--json"};
+  REQUIRE(keelctl.Run(plain) == 0);
+  const auto tokens = nlohmann::json::parse(keelctl.out);
+  for (const auto& run : tokens["runs"]) CHECK_FALSE(run.contains("imbalance_by_cost_mean"));
+  CHECK_FALSE(tokens.contains("cost_per_expert"));
+  std::vector<std::string> by_cost = plain;
+  by_cost.insert(by_cost.end(), {"--cost=200,1", "--capacities=1,1,1,3", "--report", keelctl.folder.At("cost.html")});
+  REQUIRE(keelctl.Run(by_cost) == 0);
+  const auto cost = nlohmann::json::parse(keelctl.out);
+  CHECK(cost["cost_per_expert"] == 200);
+  CHECK(cost["capacities"] == nlohmann::json({1, 1, 1, 3}));
+  CHECK(cost["runs"][0]["imbalance_mean"] == tokens["runs"][0]["imbalance_mean"]);
+  CHECK(cost["best_placement_lower_bound"] == tokens["best_placement_lower_bound"]);
+  CHECK(cost["best_placement_found"] == tokens["best_placement_found"]);
+  for (const auto& run : cost["runs"]) {
+    CHECK(run["imbalance_by_cost_with_best_shares"] <= run["imbalance_by_cost_mean"]);
+    CHECK(run["imbalance_by_cost_mean"] <= run["imbalance_by_cost_p95"]);
+  }
+  CHECK(cost["runs"][1]["imbalance_by_cost_mean"] < cost["runs"][0]["imbalance_by_cost_mean"]);
+  CHECK(Read(keelctl.folder.At("cost.html")).find("\"found_by_cost\":") != std::string::npos);
+  by_cost.erase(std::ranges::find(by_cost, "--json"));
+  REQUIRE(keelctl.Run(by_cost) == 0);
+  CHECK(keelctl.Says("BY COST"));
+}
+
 TEST_CASE("what is wrong is named, with the option or the place", "[simulate]") {
   Keelctl keelctl;
   const auto [options, complaint] = GENERATE(table<std::vector<std::string>, std::string>({
@@ -143,6 +171,9 @@ TEST_CASE("what is wrong is named, with the option or the place", "[simulate]") 
       {{"--slots-per-rank=2", "--policy=greedy", "--interval=2,x"}, "'x' is no number of windows"},
       {{"--slots-per-rank=2", "--policy=greedy", "--policy-config=colour=1"}, "an option colour"},
       {{"--slots-per-rank=2", "--nodes=3"}, "--nodes=3"},
+      {{"--slots-per-rank=2", "--cost=0,0"}, "--cost=0,0"},
+      {{"--slots-per-rank=2", "--cost=nan,1"}, "--cost=nan,1"},
+      {{"--slots-per-rank=2", "--capacities=1,1"}, "--capacities=1,1: 2 numbers; wanted are 4"},
   }));
   CAPTURE(complaint);
   CHECK(keelctl.Run(options) == 2);

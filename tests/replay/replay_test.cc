@@ -9,6 +9,7 @@
 
 #include "algos/imbalance.h"
 #include "algos/moves.h"
+#include "algos/rank_cost.h"
 #include "tests/replay/recorded.h"
 
 namespace evenkeel::algos {
@@ -90,6 +91,32 @@ TEST_CASE("without plans every window is served by the default placement", "[rep
   }
   CHECK(std::accumulate(result->rank_loads.begin(), result->rank_loads.begin() + 4, 0.0) == Approx(3 * 4));
   CHECK(std::accumulate(result->moves.begin(), result->moves.end(), 0) == 0);
+}
+
+TEST_CASE("levels are of costs over capacities, and shares are solved by them; imbalance is of tokens", "[replay]") {
+  const std::vector<Load> timeline = DriftingTimeline(12, kLayers, kShape.num_experts, 9);
+  const RankRules rules{.cost = {.per_expert = 300, .per_token = 2}, .capacities = {1, 2, 1, 0.5}};
+  const Replicas replicas = Invert(DefaultPlacement(kShape), kShape.num_experts);
+  const auto plain = Replay(timeline, 0, {.shape = kShape}, NeverPlans());
+  const auto even = Replay(timeline, 0, {.shape = kShape, .rules = rules}, NeverPlans());
+  const auto solved = Replay(timeline, 0, {.shape = kShape, .solve_shares = true, .rules = rules}, NeverPlans());
+  REQUIRE(plain.ok());
+  REQUIRE(even.ok());
+  REQUIRE(solved.ok());
+  CHECK(plain->level.empty());
+  CHECK(even->imbalance == plain->imbalance);
+  REQUIRE(even->level.size() == plain->imbalance.size());
+  for (int t = 0; t < 12; ++t) {
+    const auto tokens = timeline[static_cast<size_t>(t)].layer(LayerId(1));
+    const size_t at = even->At(t, LayerId(1));
+    CHECK(even->level[at] == LevelOf(rules, kShape, replicas, {}, tokens));
+    CHECK(even->best_level[at] <= even->level[at] + 1e-9);
+    CHECK(even->best_level[at] >= 1);
+  }
+  CHECK(std::reduce(solved->level.begin(), solved->level.end()) < std::reduce(even->level.begin(), even->level.end()));
+  CHECK(solved->best_level == even->best_level);
+  const ReplayOptions wrong{.shape = kShape, .rules = {.capacities = {1, 2}}};
+  CHECK(Replay(timeline, 0, wrong, NeverPlans()).status().message() == "problem: capacities: 2 for 4 ranks");
 }
 
 TEST_CASE("plans are made at the interval, aligned, and moves count when they are in force", "[replay]") {

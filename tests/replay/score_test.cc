@@ -28,6 +28,14 @@ TEST_CASE("scores count from the warm-up on, moves after it", "[score]") {
   CHECK(scores.doubled_slots == Approx(2));
   CHECK(scores.retired_slots == Approx(1));
   CHECK(ScoresOf(result, 3).imbalance_p95 == Approx(1.6));
+  CHECK_FALSE(scores.level.has_value());
+  result.level = {9, 2.1, 2.2, 2.6};
+  result.best_level = {9, 2.0, 2.1, 2.2};
+  const auto level = ScoresOf(result, 1).level;
+  REQUIRE(level.has_value());
+  CHECK(level->mean == Approx(2.3));
+  CHECK(level->p95 == Approx(2.2 + 0.9 * 0.4));
+  CHECK(level->best_shares_mean == Approx(2.1));
 }
 
 TEST_CASE("the noise floor is the mean peak of draws made copy by copy", "[score]") {
