@@ -11,7 +11,7 @@
 #include "algos/base/rng.h"
 #include "algos/imbalance.h"
 #include "algos/moves.h"
-#include "algos/policies/deepseek.h"
+#include "algos/policies/peers/deepseek.h"
 #include "algos/policies/registry.h"
 #include "algos/policies/repair/part_problem.h"
 #include "algos/policies/repair/protection.h"

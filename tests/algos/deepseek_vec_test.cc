@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/deepseek_vec.h"
+#include "algos/policies/peers/deepseek_vec.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/elasticity_aware.h"
+#include "algos/policies/peers/elasticity_aware.h"
 
 #include <catch2/catch.hpp>
 
-#include "algos/policies/deepseek.h"
+#include "algos/policies/peers/deepseek.h"
 #include "tests/algos/peer_cases.h"
 
 namespace evenkeel::algos {

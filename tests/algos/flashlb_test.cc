@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/flashlb/flashlb.h"
+#include "algos/policies/peers/flashlb/flashlb.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -10,7 +10,7 @@
 #include "algos/base/rng.h"
 #include "algos/imbalance.h"
 #include "algos/moves.h"
-#include "algos/policies/flashlb/tree_search.h"
+#include "algos/policies/peers/flashlb/tree_search.h"
 #include "tests/algos/planning_reference.h"
 #include "tests/golden/golden.h"
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "algos/base/rng.h"
-#include "algos/policies/deepseek.h"
+#include "algos/policies/peers/deepseek.h"
 #include "algos/problem.h"
 
 namespace evenkeel::testing {

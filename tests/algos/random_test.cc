@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/random.h"
+#include "algos/policies/peers/random.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/trtllm.h"
+#include "algos/policies/peers/trtllm.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/vllm.h"
+#include "algos/policies/peers/vllm.h"
 
 #include <catch2/catch.hpp>
 

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "algos/imbalance.h"
-#include "algos/policies/flashlb/flashlb.h"
-#include "algos/policies/flashlb/layer_heat.h"
+#include "algos/policies/peers/flashlb/flashlb.h"
+#include "algos/policies/peers/flashlb/layer_heat.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/planning_input.h"
 

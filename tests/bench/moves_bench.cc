@@ -13,7 +13,7 @@
 #include "algos/base/ids.h"
 #include "algos/moves.h"
 #include "algos/placement.h"
-#include "algos/policies/deepseek.h"
+#include "algos/policies/peers/deepseek.h"
 #include "algos/problem.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/planning_input.h"

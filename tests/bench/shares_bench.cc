@@ -14,7 +14,7 @@
 #include "algos/base/ids.h"
 #include "algos/layer_map.h"
 #include "algos/placement.h"
-#include "algos/policies/deepseek.h"
+#include "algos/policies/peers/deepseek.h"
 #include "algos/problem.h"
 #include "algos/shares.h"
 #include "tests/bench/bench.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/deepseek.h"
+#include "algos/policies/peers/deepseek.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/vllm.h"
+#include "algos/policies/peers/vllm.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -8,9 +8,9 @@
 
 #include "algos/base/ids.h"
 #include "algos/base/status_macros.h"
-#include "algos/policies/double_ordering.h"
 #include "algos/policies/each_layer.h"
 #include "algos/policies/ordering.h"
+#include "algos/policies/peers/double_ordering.h"
 
 namespace evenkeel::algos {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/flashlb/flashlb.h"
+#include "algos/policies/peers/flashlb/flashlb.h"
 
 #include <algorithm>
 #include <limits>
@@ -8,9 +8,9 @@
 #include "algos/base/ids.h"
 #include "algos/base/status_macros.h"
 #include "algos/placement.h"
-#include "algos/policies/flashlb/layer_heat.h"
-#include "algos/policies/flashlb/risk_packer.h"
-#include "algos/policies/flashlb/tree_search.h"
+#include "algos/policies/peers/flashlb/layer_heat.h"
+#include "algos/policies/peers/flashlb/risk_packer.h"
+#include "algos/policies/peers/flashlb/tree_search.h"
 #include "algos/policies/relabel.h"
 
 namespace evenkeel::algos {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/elasticity_aware.h"
+#include "algos/policies/peers/elasticity_aware.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "algos/base/ids.h"
 #include "algos/base/status_macros.h"
-#include "algos/policies/deepseek.h"
 #include "algos/policies/each_layer.h"
+#include "algos/policies/peers/deepseek.h"
 
 namespace evenkeel::algos {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/deepseek_vec.h"
+#include "algos/policies/peers/deepseek_vec.h"
 
 #include <algorithm>
 #include <array>
@@ -10,8 +10,8 @@
 
 #include "algos/base/ids.h"
 #include "algos/base/status_macros.h"
-#include "algos/policies/double_ordering.h"
 #include "algos/policies/each_layer.h"
+#include "algos/policies/peers/double_ordering.h"
 
 namespace evenkeel::algos {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/flashlb/allotment.h"
+#include "algos/policies/peers/flashlb/allotment.h"
 
 #include <algorithm>
 #include <cmath>

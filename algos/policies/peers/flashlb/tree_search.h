@@ -18,9 +18,9 @@
 
 #include "algos/base/ids.h"
 #include "algos/placement.h"
-#include "algos/policies/flashlb/allotment.h"
-#include "algos/policies/flashlb/layer_heat.h"
-#include "algos/policies/flashlb/risk_packer.h"
+#include "algos/policies/peers/flashlb/allotment.h"
+#include "algos/policies/peers/flashlb/layer_heat.h"
+#include "algos/policies/peers/flashlb/risk_packer.h"
 
 namespace evenkeel::algos::flashlb {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/flashlb/risk_packer.h"
+#include "algos/policies/peers/flashlb/risk_packer.h"
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
 
 #include "algos/base/check.h"
-#include "algos/policies/flashlb/lanes.h"
+#include "algos/policies/peers/flashlb/lanes.h"
 
 namespace evenkeel::algos::flashlb {
 

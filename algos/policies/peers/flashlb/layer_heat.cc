@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/flashlb/layer_heat.h"
+#include "algos/policies/peers/flashlb/layer_heat.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 
-#include "algos/policies/flashlb/lanes.h"
+#include "algos/policies/peers/flashlb/lanes.h"
 
 namespace evenkeel::algos::flashlb {
 

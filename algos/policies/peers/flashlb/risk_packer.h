@@ -21,7 +21,7 @@
 
 #include "algos/base/ids.h"
 #include "algos/placement.h"
-#include "algos/policies/flashlb/layer_heat.h"
+#include "algos/policies/peers/flashlb/layer_heat.h"
 
 namespace evenkeel::algos::flashlb {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/flashlb/tree_search.h"
+#include "algos/policies/peers/flashlb/tree_search.h"
 
 #include <algorithm>
 #include <numeric>

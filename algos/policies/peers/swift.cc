@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/swift.h"
+#include "algos/policies/peers/swift.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "algos/policies/default_eplb.h"
+#include "algos/policies/peers/default_eplb.h"
 
 #include <algorithm>
 #include <cmath>
