@@ -29,6 +29,9 @@ COUNT_AFTER_DISPATCH, COUNT_ROUTER = 0, 1
 # evenkeel_routing
 ROUTING_SENDER, ROUTING_REPLICATED = 0, 1
 
+# evenkeel_prefer
+PREFER_NONE, PREFER_NEAR, PREFER_REMOTE = 0, 1, 2
+
 STATUS_NAMES = {
     -1: "invalid argument",
     -2: "failed precondition",
@@ -75,6 +78,12 @@ class _Error(ctypes.Structure):
     _fields_ = [("status", ctypes.c_int32), ("message", ctypes.c_char * 256)]
 
 
+class _Dispatch(ctypes.Structure):
+    _fields_ = [("prefer", ctypes.c_int), ("rank", ctypes.c_int32), ("hosts", ctypes.POINTER(ctypes.c_int32)),
+                ("avoid", ctypes.POINTER(ctypes.c_uint32)), ("traffic", ctypes.POINTER(ctypes.c_uint64)),
+                ("seed", ctypes.c_uint64)]
+
+
 _I32, _I64, _U64, _F64 = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_double
 _PTR, _STR, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 
@@ -107,6 +116,9 @@ _SIGNATURES = {
     "epoch": (_U64, [_PTR, _I32]),
     "physical_to_logical": (_INT, [_PTR, _I32, _I32, _PTR]),
     "logical_to_physical": (_INT, [_PTR, _I32, _I32, _I32, _PTR, _PTR]),
+    "dispatch_work_bytes": (_U64, [_PTR]),
+    "rank_logical_to_physical": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_Dispatch), _I32, _PTR, _PTR, _PTR]),
+    "static_dispatch": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_Dispatch), _PTR, _PTR]),
     "expert_map": (_INT, [_PTR, _I32, _I32, _I32, _PTR]),
     "slot_content": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_U64), ctypes.POINTER(_I32)]),
     "report_calls_waited": (_INT, [_PTR, _U64]),
@@ -324,6 +336,32 @@ class Region:
         slots, counts = (_I32 * (self.num_experts * width))(), (_I32 * self.num_experts)()
         self._check(self._call("logical_to_physical", lane, layer, width, slots, counts), f"maps of layer {layer}")
         return [list(slots[e * width : e * width + counts[e]]) for e in range(self.num_experts)]
+
+    def rank_logical_to_physical(self, layer: int, width: int, *, lane: int = 0, **dispatch) -> list[list[int]]:
+        """As logical_to_physical, for one rank's tokens; `dispatch` is prefer, rank, hosts, avoid, traffic."""
+        slots, counts = (_I32 * (self.num_experts * width))(), (_I32 * self.num_experts)()
+        self._check(self._call("rank_logical_to_physical", lane, layer, self._dispatch(**dispatch), width,
+                               self._dispatch_work(), slots, counts), f"tables of a rank, layer {layer}")
+        return [list(slots[e * width : e * width + counts[e]]) for e in range(self.num_experts)]
+
+    def static_dispatch(self, layer: int, *, lane: int = 0, **dispatch) -> list[int]:
+        """One slot of each expert for one rank's tokens; `dispatch` is prefer, rank, hosts, avoid, traffic, seed."""
+        slots = (_I32 * self.num_experts)()
+        self._check(self._call("static_dispatch", lane, layer, self._dispatch(**dispatch), self._dispatch_work(),
+                               slots), f"static table of a rank, layer {layer}")
+        return list(slots)
+
+    def _dispatch(self, prefer: int = PREFER_NONE, rank: int = -1, hosts=None, avoid=None, traffic=None, seed: int = 42):
+        def row(kind, values):
+            if values is None:
+                return None
+            if len(values) != self.ranks_max:
+                raise ValueError(f"{len(values)} values for {self.ranks_max} ranks")
+            return (kind * self.ranks_max)(*values)
+        return _Dispatch(prefer, rank, row(_I32, hosts), row(ctypes.c_uint32, avoid), row(_U64, traffic), seed)
+
+    def _dispatch_work(self):
+        return (_U64 * (self._call("dispatch_work_bytes") // 8 + 1))()
 
     def expert_map(self, layer: int, rank: int, lane: int = 0) -> list[int]:
         """Local slot of each expert on `rank`, -1 where it has none."""

@@ -77,6 +77,17 @@ def test_steps_route_and_count_by_the_default_placement(directory):
         assert experts == [0, 1, 2, 2, 3, 0]
         assert region.logical_to_physical(0, 4) == [[0, 5], [1], [2, 3], [4]]
         assert region.expert_map(0, 1) == [2, -1, 0, 1]
+        # Expert 0 is in slots 0 (rank 0) and 5 (rank 1), expert 2 in slots 2 and 3.
+        near = [region.static_dispatch(0, prefer=evenkeel.PREFER_NEAR, rank=rank) for rank in (0, 1)]
+        assert near == [[0, 1, 2, 4], [5, 1, 3, 4]], near
+        assert region.static_dispatch(0, rank=1, avoid=[0, 1]) == [0, 1, 2, 4]
+        assert region.rank_logical_to_physical(0, 4, prefer=evenkeel.PREFER_NEAR, rank=1) == [[5], [1], [3], [4]]
+        try:
+            region.static_dispatch(0, avoid=[1])
+        except ValueError as error:
+            assert "1 values for 2 ranks" in str(error)
+        else:
+            raise AssertionError("a row of another length was taken")
         assert region.slot_content(0, 2) == (0, 1, True)
         assert region.epoch() == (0, 0) and region.lost_ranks() == []
         region.report_calls_waited(0)
