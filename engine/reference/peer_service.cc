@@ -11,6 +11,7 @@ namespace evenkeel::engine {
 namespace {
 
 constexpr int kSlowMs = 100;
+constexpr int kUndecidedMs = 2000;
 
 }  // namespace
 
@@ -23,7 +24,16 @@ void PeerService::Admit(Epochs epochs) {
   last_epoch_ = epochs.last;
 }
 
+// A peer that has met everybody may take its first map while this engine still looks for the others.
+void PeerService::AwaitDecision(const ExchangeServer::Request& request) const {
+  const auto undecided = [&] { return first_epoch_ == 0 && last_epoch_ == 0; };
+  for (int ms = 0; request.epoch != 0 && undecided() && ms < kUndecidedMs && !request.given_up(); ++ms) {
+    poll(nullptr, 0, 1);
+  }
+}
+
 absl::Status PeerService::Serve(const ExchangeServer::Request& request, float* y) {
+  AwaitDecision(request);
   if (request.epoch < first_epoch_ || request.epoch > last_epoch_) {
     return absl::FailedPreconditionError(absl::StrCat("epoch ", request.epoch >> 32, ".", request.epoch & 0xFFFFFFFFu,
                                                       " is not one that this engine serves"));

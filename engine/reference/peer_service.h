@@ -39,13 +39,14 @@ class PeerService {
   PeerService(evenkeel_region* region, int thread, const Slots* slots, const ModelConfig& config, Failure* failure,
               Counters* counters);
 
-  // kDefaultPlacementOnly until told otherwise.
+  // kDefaultPlacementOnly until told otherwise; who asks for a later epoch before that waits for up to two seconds.
   void Admit(Epochs epochs);
 
   // What ExchangeServer::Serve asks for.
   absl::Status Serve(const ExchangeServer::Request& request, float* y);
 
  private:
+  void AwaitDecision(const ExchangeServer::Request& request) const;
   absl::Status Compute(const ExchangeServer::Request& request, float* y);
 
   evenkeel_region* const region_;
