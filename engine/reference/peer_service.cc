@@ -46,7 +46,9 @@ absl::Status PeerService::Serve(const ExchangeServer::Request& request, float* y
       return absl::InvalidArgumentError(absl::StrCat("layer ", request.layer, " has no local slot ", group.local_slot));
     }
   }
-  failure_->Take();  // may be the end of this process
+  // May be the end of this process: before anything of the request is computed and counted, never between that and
+  // its answer.
+  const Failure::Kind failure = failure_->Take();
   WaitWitness& witness = counters_->library_calls;
   const int code = witness.Watch(
       [&] { return evenkeel_serve_begin(region_, thread_, request.peer.rank, request.peer.incarnation); });
@@ -58,7 +60,7 @@ absl::Status PeerService::Serve(const ExchangeServer::Request& request, float* y
   witness.Watch([&] { return evenkeel_serve_end(region_, thread_); });
   if (!status.ok()) return status;
   counters_->served_rows += static_cast<uint64_t>(request.num_rows);
-  switch (failure_->Take()) {
+  switch (failure) {
     case Failure::Kind::kSlow:
       poll(nullptr, 0, kSlowMs);
       break;
