@@ -16,7 +16,7 @@
 #include "agent/run_agent.h"
 #include "runtime/logging.h"
 
-ABSL_FLAG(std::string, controller, "127.0.0.1:7700", "host:port of the controller");
+ABSL_FLAG(std::string, controller, "127.0.0.1:7400", "host:port of the controller");
 ABSL_FLAG(std::string, group, "", "name of the group, as the engine gave it");
 ABSL_FLAG(int, rank, -1, "rank of the engine in its group");
 ABSL_FLAG(std::string, region, "/dev/shm", "the engine's region, or the directory where engines make them");

@@ -5,6 +5,7 @@ import array
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import tempfile
 
@@ -46,6 +47,16 @@ def test_every_call_of_the_header_is_bound(directory):
     with open(header_path, encoding="utf-8") as header:
         declared = set(re.findall(r"\bevenkeel_(\w+)\(", re.sub(r"/\*.*?\*/", "", header.read(), flags=re.S)))
     assert declared == set(evenkeel._SIGNATURES), declared ^ set(evenkeel._SIGNATURES)
+
+
+def test_the_library_exports_the_calls_of_the_header_and_needs_libc_and_libstdcxx_alone(directory):
+    listed = subprocess.run(["nm", "-D", "--defined-only", library_path], capture_output=True, text=True, check=True)
+    exported = {line.split()[-1].split("@")[0] for line in listed.stdout.splitlines()}
+    assert exported == {f"evenkeel_{name}" for name in evenkeel._SIGNATURES}, exported
+    dynamic = subprocess.run(["readelf", "-d", library_path], capture_output=True, text=True, check=True).stdout
+    needed = set(re.findall(r"NEEDED.*\[(.*?)\.so", dynamic))
+    needed -= {"libasan", "libtsan", "libubsan"}  # of builds with sanitizers
+    assert needed and needed <= {"libc", "libm", "libgcc_s", "libstdc++", "ld-linux-x86-64", "libpthread"}, needed
 
 
 def test_options_and_constants_are_those_of_the_header(directory):

@@ -17,8 +17,10 @@ namespace evenkeel::engine {
 namespace {
 
 TEST_CASE("four engines serve the right text by the default placement and leave nothing behind", "[engine]") {
+  const char* redundant = GENERATE("--redundant=8", "--redundant=0");
+  CAPTURE(redundant);
   EngineGroup group(4);
-  group.StartAll({"--lanes=2", "--redundant=8"});
+  group.StartAll({"--lanes=2", redundant});
   REQUIRE(group.Await([&] {
     for (int rank = 0; rank < 4; ++rank) {
       if (group.Count(rank, "checked_tokens") < 300) return false;

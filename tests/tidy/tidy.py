@@ -50,7 +50,7 @@ WORDS = {
     r"\bstd::(views|ranges::(views|subrange|unique|partition|stable_partition|remove|remove_if|rotate|search|equal_range))\b":
         "clang 14 cannot read its views, and reads all for --config=tsa; take the function over iterators",
 }
-SHARED_MEMORY = re.compile(r"\bshm_open\b|\bF_OFD_SETLK\b")
+SHARED_MEMORY = re.compile(r"\bshm_open\b|\bF_OFD_SETLK\b|\bmmap\s*\(")
 THROW = re.compile(r"\bthrow\b|\btry\s*\{|\bcatch\s*\(")
 
 
@@ -183,6 +183,7 @@ WITNESSES = [
     (check_pure, "controller/core/a.cc", "absl::Time t = absl::Now();\n"),
     (check_words, "agent/a.cc", "std::mutex m;\n"),
     (check_words, "agent/a.cc", "int fd = shm_open(name);\n"),
+    (check_words, "agent/a.cc", "void* at = ::mmap(nullptr, 1, 0, 0, fd, 0);\n"),
     (check_words, "agent/a.cc", "void F() { throw 1; }\n"),
     (check_words, "agent/a.cc", "auto rest = std::ranges::unique(ids);\n"),
     (check_listed, "algos/a.cc", "int x;\n"),
