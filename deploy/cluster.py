@@ -269,7 +269,7 @@ class Cluster:
         """Every expert has a live slot, and no operation runs."""
         group = self.group()
         return bool(group) and not group["running_operation"] and not any(
-            layer.get("dead_experts") for layer in group["layers"])
+            layer.get("experts_lost") for layer in group["layers"])
 
     def slots_writing(self) -> dict[int, int]:
         """Slots that are being written right now, by rank, as the regions themselves say."""
