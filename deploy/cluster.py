@@ -141,10 +141,11 @@ class Cluster:
                                       f"--region_dir={self.region_dir}", f"--model_dir={o.model_dir}",
                                       *o.engine_flags, *extra])
 
-    def start_agent(self, rank: int, *extra):
+    def start_agent(self, rank: int, *extra, before: list | None = None):
+        """`before`: a command that ends in running what follows it."""
         o = self.options
         controller = self.agents_call or self.address
-        self.spawn(f"agent-{rank}", [o.binaries.agent, f"--controller={controller}", f"--group={o.group}",
+        self.spawn(f"agent-{rank}", [*(before or []), o.binaries.agent, f"--controller={controller}", f"--group={o.group}",
                                      f"--rank={rank}", f"--region={self.region_dir}", *o.agent_flags, *extra])
 
     def start(self):
