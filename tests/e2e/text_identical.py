@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text stays identical, byte for byte, while at least 200 moves run under it, for each transport."""
 
+import re
 import sys
 import time
 
@@ -13,14 +14,37 @@ MOVES = 200
 CONFIG = {"defaults": {"placement_enabled": False, "shares_interval_ms": 500}}
 
 
-def rearrange_until(cluster: Cluster, moves: int, seconds: float):
-    """Rearranges to one policy's placement and another's in turn until `moves` slots have received an expert."""
+def rearrange_until(cluster: Cluster, moves: int, seconds: float) -> int:
+    """Rearranges to one policy's placement and another's in turn until `moves` slots have received an expert; how often."""
     deadline, turn = time.monotonic() + seconds, 0
     while (done := cluster.totals()["moves"]) < moves:
         check(time.monotonic() < deadline, f"only {done} of {moves} moves within {seconds:g} s")
         cluster.rearrange(policy=("deepseek", "greedy")[turn % 2], timeout=seconds)
         cluster.check_alive()
         turn += 1
+    return turn
+
+
+def check_logs(cluster: Cluster, operations: int, moves: int):
+    """Each event of a life is a line; what happens many times a second is none."""
+    ranks = range(cluster.options.ranks)
+    said = cluster.log_of("controller", 10_000)
+    events = ["listening on", "term 1 taken", *(f"rank {rank} incarnation" for rank in ranks)]
+    for event in events:
+        check(event in said, f"the controller's log does not tell: {event}")
+    ended = re.findall(r" operation \S+ group \S+ .*?state (done|skipped)", said)
+    check_equal(len(ended), operations, "operations whose end the log tells")
+    lines = len(said.splitlines())
+    check(lines <= 2 * len(events) + 4 * operations, f"{lines} lines of the controller for {operations} operations")
+    told = 0
+    for rank in ranks:
+        said = cluster.log_of(f"agent-{rank}", 100_000)
+        for event in ("takes over", "obeys term 1", f"members {len(ranks)}"):
+            check(event in said, f"the log of agent {rank} does not tell: {event}")
+        finished = len(re.findall(r" move \d+ .* finished bytes", said))
+        told += finished
+        check(len(said.splitlines()) <= finished + 20, f"{len(said.splitlines())} lines of agent {rank} for {finished} moves")
+    check_equal(told, moves, "moves that the agents' logs tell")
 
 
 def serve_and_move(transport: str):
@@ -28,10 +52,11 @@ def serve_and_move(transport: str):
     with Cluster(options) as cluster:
         cluster.start()
         cluster.wait_until_serving()
-        rearrange_until(cluster, MOVES, seconds=120)
+        operations = rearrange_until(cluster, MOVES, seconds=120)
         before = cluster.engine_total("checked_tokens")
         wait_for("tokens checked after the last move", lambda: cluster.engine_total("checked_tokens") > before, 60)
         totals = cluster.totals()
+        check_logs(cluster, operations, totals["moves"])
         statuses = cluster.stop_engines()
         cluster.check_text()
         check_equal(set(statuses.values()), {0}, "exit statuses of the engines")
