@@ -127,12 +127,12 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
         proto::CheckRange("group_bytes_max", config.group_bytes_max(), uint64_t{1} << 20, proto::kBytesMax));
     core.group_bytes_max = config.group_bytes_max();
   }
-  EVENKEEL_RETURN_IF_ERROR(ReadGroup("defaults", config.defaults(), &core.defaults));
+  EVENKEEL_RETURN_IF_ERROR(ReadGroup("defaults", config.defaults(), v1::GroupConfig(), &core.defaults));
   // Ordered by name: protobuf's maps have an order of their own.
   for (const auto& [name, group] :
        std::map<std::string, v1::GroupConfig>(config.groups().begin(), config.groups().end())) {
     GroupSettings group_settings = core.defaults;
-    EVENKEEL_RETURN_IF_ERROR(ReadGroup(absl::StrCat("groups.", name), group, &group_settings));
+    EVENKEEL_RETURN_IF_ERROR(ReadGroup(absl::StrCat("groups.", name), group, config.defaults(), &group_settings));
     core.groups.emplace_back(name, std::move(group_settings));
   }
   return settings;

@@ -64,13 +64,12 @@ absl::Status ReadAgent(const std::string& path, const v1::AgentConfig& config, A
   return absl::OkStatus();
 }
 
-// Settings that stand where the policy before puts them go where `policy` does.
-void TakePace(const std::string& policy, GroupSettings* settings) {
-  GroupSettings& s = *settings;
-  const Pace before = PaceOf(s.policy), pace = PaceOf(policy);
-  if (s.placement_interval == before.placement_interval) s.placement_interval = pace.placement_interval;
-  double& moves = s.planning.layer_moves_per_100_windows;
-  if (moves == before.layer_moves_per_100_windows) moves = pace.layer_moves_per_100_windows;
+// Settings that nobody configured go where `policy` puts them.
+void TakePace(const std::string& policy, const v1::GroupConfig& below, GroupSettings* settings) {
+  const Pace pace = PaceOf(policy);
+  if (!below.has_placement_interval_ms()) settings->placement_interval = pace.placement_interval;
+  if (below.has_layer_moves_per_100_windows()) return;
+  settings->planning.layer_moves_per_100_windows = pace.layer_moves_per_100_windows;
 }
 
 uint32_t Ms(absl::Duration duration) { return static_cast<uint32_t>(absl::ToInt64Milliseconds(duration)); }
@@ -92,10 +91,11 @@ absl::Status ReadCount(const FieldRange& range, bool has, uint64_t value, int* t
   return absl::OkStatus();
 }
 
-absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, GroupSettings* settings) {
+absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, const v1::GroupConfig& below,
+                       GroupSettings* settings) {
   GroupSettings& s = *settings;
   const auto field = [&](absl::string_view name) { return absl::StrCat(path, ".", name); };
-  if (c.has_policy()) TakePace(c.policy(), settings);
+  if (c.has_policy()) TakePace(c.policy(), below, settings);
   EVENKEEL_RETURN_IF_ERROR(ReadPlanning(path, c, &s.policy, &s.planning));
   if (c.has_shares_enabled()) s.shares_enabled = c.shares_enabled();
   if (c.has_placement_enabled()) s.placement_enabled = c.placement_enabled();

@@ -31,8 +31,9 @@ struct FieldRange {
 absl::Status ReadMs(const FieldRange& range, bool has, uint64_t value, absl::Duration* target);
 absl::Status ReadCount(const FieldRange& range, bool has, uint64_t value, int* target);
 
-// Lays what `config` sets over `*settings`.
-absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& config, GroupSettings* settings);
+// Lays what `config` sets over `*settings`, which are what `below` made of the built-in ones.
+absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& config, const v1::GroupConfig& below,
+                       GroupSettings* settings);
 
 // Every field.
 void WriteGroup(const GroupSettings& settings, v1::GroupConfig* config);

@@ -140,6 +140,12 @@ TEST_CASE("a group's pace goes with its policy unless it is configured", "[confi
   const auto settings = SettingsFrom(R"({"defaults": {"policy": "deepseek", "window_ms": 500},
       "groups": {"a": {"policy": "flex"}, "b": {"policy": "flex", "placement_interval_ms": 60000},
                  "c": {"policy": "flex", "layer_moves_per_100_windows": 0}, "d": {"window_ms": 100}}})");
+  // Also where what is configured is what the other policy would have by itself.
+  const auto said = SettingsFrom(R"({"defaults": {"placement_interval_ms": 10000, "layer_moves_per_100_windows": 10},
+      "groups": {"a": {"policy": "greedy"}}})");
+  REQUIRE(said.ok());
+  CHECK(said->coordinator.groups[0].second.placement_interval == absl::Seconds(10));
+  CHECK(said->coordinator.groups[0].second.planning.layer_moves_per_100_windows == 10.0);
   REQUIRE(settings.ok());
   const auto pace = [&](size_t group) {
     const GroupSettings& read = settings->coordinator.groups[group].second;
@@ -171,6 +177,8 @@ TEST_CASE("planning settings out of range are refused by the path of the field",
       {"pins { layer: 4096 }", "defaults.pins[0].layer is 4096: 0 to 4095 wanted"},
       {"pins { } pins { expert: 70000 }", "defaults.pins[1].expert is 70000: 0 to 65535 wanted"},
       {"policy: ''", "defaults.policy is empty: a policy wanted"},
+      {"policy: 'static'",
+       "defaults.policy is 'static', which takes the map of a file: only 'keelctl plan' is given one"},
       {"policy_options { key: 'depth' value: 2 }",
        "defaults.policy_options: policy flex: no option 'depth'; it has gain_min, weight_now, exaggeration, "
        "episodes_max"},

@@ -33,6 +33,7 @@ ELSEWHERE = (
     ("mkdir -p /var/lib/evenkeel", "would write outside the test"),
     ("bazel-bin/controller/evenkeel-controller --listen=", "the operator guide's start is run here"),
     ("bazel-bin/agent/evenkeel-agent --controller=", "agents of the group are started so"),
+    ("python3 deploy/autoscale.py", "//tests/e2e:autoscaled_test"),
     ("python3 tests/bench/planning_results.py", "hours; a benchmark"),
 )
 GROUP = dict(group="chat", ranks=3, redundant=56, config={"defaults": {"placement_enabled": False}})
