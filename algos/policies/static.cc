@@ -54,7 +54,9 @@ absl::StatusOr<std::vector<Placement>> PlanStatic(const Problem& problem, const 
 
 absl::StatusOr<std::vector<LayerPlan>> StaticPolicy(const Problem& problem, const PolicyConfig& config) {
   EVENKEEL_RETURN_IF_ERROR(ReadOptions("static", {}, config).status());
-  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Placement> placements, PlanStatic(problem, config.placements));
+  const bool stays = config.placements.empty() && !problem.current.empty();
+  EVENKEEL_ASSIGN_OR_RETURN(std::vector<Placement> placements,
+                            PlanStatic(problem, stays ? problem.current : config.placements));
   return WithEvenShares(std::move(placements));
 }
 

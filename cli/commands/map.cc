@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "algos/base/ids.h"
 #include "algos/base/status_macros.h"
+#include "algos/policy.h"
 #include "cli/command.h"
+#include "cli/files/file.h"
+#include "cli/files/map_formats.h"
 #include "cli/table.h"
 
 namespace evenkeel::cli {
@@ -16,6 +23,8 @@ constexpr double kPositions = 4294967296.0;  // 2^32 (LayerMap)
 constexpr Option kOptions[] = {
     {"group", "G", "which group; may be left out where there is one"},
     {"layers", "L", "for example 0,3-5 (default: all)"},
+    {"out", "FILE", "write the maps of all layers in force to a file, instead of showing them"},
+    {"format", "F", "of --out: evenkeel|expert_map|sglang|trtllm (default evenkeel)"},
 };
 
 // "rank 3 slot 30 62%  rank 7 slot 64 38%".
@@ -44,7 +53,39 @@ void ShowLayer(const Context& context, const v1::LayerMapStatus& layer, uint32_t
   context.out << table.ToString() << "\n";
 }
 
+algos::LayerPlan PlanOf(const v1::LayerMap& map, const algos::Shape& shape) {
+  algos::LayerPlan plan;
+  plan.placement.expert_of_slot.assign(static_cast<size_t>(shape.num_slots()), kNoExpert);
+  int at = 0;
+  for (int e = 0; e < map.replicas_of_expert_size(); ++e) {
+    double below = 0;
+    for (const int end = at + static_cast<int>(map.replicas_of_expert(e)); at < end; ++at) {
+      plan.placement.expert_of_slot[map.slots(at)] = ExpertId(e);
+      const double bound = static_cast<double>(map.bounds(at)) + 1;
+      plan.shares.push_back((bound - below) / kPositions);
+      below = bound;
+    }
+  }
+  return plan;
+}
+
+absl::StatusOr<int> Write(const Context& context, const v1::GroupMaps& maps) {
+  const std::string path = context.arguments.Get("out");
+  EVENKEEL_ASSIGN_OR_RETURN(const MapFormat format, FindMapFormat(context.arguments.Get("format", "evenkeel")));
+  MapFile file{.shape = {.num_experts = static_cast<int>(maps.shape().num_experts()),
+                         .num_ranks = static_cast<int>(maps.shape().num_ranks()),
+                         .slots_per_rank = static_cast<int>(maps.shape().slots_per_rank())}};
+  for (const v1::LayerMapStatus& layer : maps.layers()) file.layers.push_back(PlanOf(layer.map(), file.shape));
+  EVENKEEL_ASSIGN_OR_RETURN(const std::string bytes, RenderMap(file, format));
+  EVENKEEL_RETURN_IF_ERROR(WriteFile(path, bytes));
+  context.err << "written to " << path << "\n";
+  return kDone;
+}
+
 absl::StatusOr<int> Run(const Context& context) {
+  if (context.arguments.Has("out") && context.arguments.Has("layers")) {
+    return absl::InvalidArgumentError("--out writes all layers; --layers does not go with it");
+  }
   v1::GetMapRequest request;
   request.set_group(context.arguments.Get("group"));
   EVENKEEL_ASSIGN_OR_RETURN(const auto layers, context.arguments.GetRanges("layers", 4095));
@@ -52,6 +93,7 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::GroupMaps maps;
   EVENKEEL_RETURN_IF_ERROR(
       context.client->Explain(context.client->stub().GetMap(context.client->Call().get(), request, &maps), "get map"));
+  if (context.arguments.Has("out")) return Write(context, maps);
   if (context.json) {
     context.out << ToJson(maps) << "\n";
     return kDone;

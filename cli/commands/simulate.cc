@@ -18,11 +18,14 @@
 #include "nlohmann/json.hpp"
 
 #include "algos/base/status_macros.h"
+#include "algos/placement.h"
+#include "algos/policy.h"
 #include "algos/problem.h"
 #include "algos/rank_cost.h"
 #include "cli/command.h"
 #include "cli/files/file.h"
 #include "cli/files/loads.h"
+#include "cli/files/map_formats.h"
 #include "cli/problem_options.h"
 #include "cli/report/report.h"
 #include "cli/simulate/maps_file.h"
@@ -43,6 +46,7 @@ constexpr Option kOptions[] = {
     {"cost", "A,B", "cost of a rank: A for each expert in use + B for each token (default 0,1)"},
     {"policy", "P[,Q,...]", "who plans; several are compared ('keelctl policies' names them)"},
     {"policy-config", "K=V,...", "options of the policies, each for those that have it"},
+    {"map", "FILE", "the map that policy static takes over, from its first moment on"},
     {"interval", "W[,X,...]", "plan every W windows (default 100); several are compared"},
     {"history", "H", "plan on the last H windows (default: as many as the interval)"},
     {"warmup", "N", "score and count moves from window N on (default 100)"},
@@ -84,6 +88,25 @@ absl::StatusOr<std::optional<algos::LinkSpeed>> LinksFrom(const Arguments& argum
   return speed;
 }
 
+// The placements of --map, which policy static needs.
+absl::StatusOr<std::vector<algos::Placement>> PlacementsFrom(const Arguments& arguments,
+                                                             const SimulationOptions& options, int num_layers) {
+  std::vector<algos::Placement> placements;
+  const bool is_static = std::ranges::find(options.policies, "static") != options.policies.end();
+  if (is_static != arguments.Has("map")) return absl::InvalidArgumentError("--policy=static and --map go together");
+  if (!is_static) return placements;
+  const std::string path = arguments.Get("map");
+  const MapHints hints{.num_ranks = options.shape.num_ranks, .num_experts = options.shape.num_experts};
+  EVENKEEL_ASSIGN_OR_RETURN(const MapFile map, ReadMap(path, std::nullopt, hints));
+  if (!(map.shape == options.shape) || map.layers.size() != static_cast<size_t>(num_layers)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a map of ", map.layers.size(), " layers and ",
+                                                   map.shape.slots_per_rank, " slots a rank; the simulation has ",
+                                                   num_layers, " and ", options.shape.slots_per_rank));
+  }
+  for (const algos::LayerPlan& layer : map.layers) placements.push_back(layer.placement);
+  return placements;
+}
+
 absl::StatusOr<SimulationOptions> OptionsFrom(const Arguments& arguments, const algos::Load& load) {
   EVENKEEL_ASSIGN_OR_RETURN(const algos::Problem problem,
                             ProblemFrom(arguments, {.num_layers = load.num_layers, .num_experts = load.num_experts}));
@@ -100,6 +123,7 @@ absl::StatusOr<SimulationOptions> OptionsFrom(const Arguments& arguments, const 
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t shares_windows,
                             arguments.GetInteger("shares-windows", options.shares_windows, 1, INT_MAX));
   EVENKEEL_ASSIGN_OR_RETURN(options.config, PolicyConfigFrom(arguments));
+  EVENKEEL_ASSIGN_OR_RETURN(options.config.placements, PlacementsFrom(arguments, options, load.num_layers));
   EVENKEEL_ASSIGN_OR_RETURN(options.links, LinksFrom(arguments));
   options.history = static_cast<int>(history);
   options.warmup = static_cast<int>(warmup);

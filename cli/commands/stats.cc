@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdint>
 #include <numeric>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 #include "algos/base/status_macros.h"
+#include "algos/problem.h"
 #include "cli/command.h"
+#include "cli/files/file.h"
+#include "cli/files/loads.h"
 #include "cli/table.h"
 
 namespace evenkeel::cli {
@@ -20,6 +25,7 @@ constexpr Option kOptions[] = {
     {"group", "G", "which group; may be left out where there is one"},
     {"windows", "N", "the last N windows (default 10; with --watch 1)"},
     {"experts", "", "also the busiest experts of each layer"},
+    {"out", "FILE", "write the tokens per expert to a file for 'keelctl plan --loads', instead of showing them"},
     {"watch", "", "go on until interrupted, one update per interval"},
     {"interval-ms", "MS", "of --watch; 50 to 3600000 (default 1000)"},
 };
@@ -114,10 +120,27 @@ absl::StatusOr<int> Watch(const Context& context, int64_t num_windows) {
   return kDone;
 }
 
+// One window: the sum of those asked for.
+absl::StatusOr<int> Write(const Context& context, const v1::GroupStats& stats) {
+  algos::Load load{.num_layers = stats.layers_size()};
+  for (const v1::LayerStats& layer : stats.layers()) {
+    load.num_experts = layer.tokens_of_expert_size();
+    load.tokens.insert(load.tokens.end(), layer.tokens_of_expert().begin(), layer.tokens_of_expert().end());
+  }
+  if (std::ranges::all_of(load.tokens, [](uint64_t tokens) { return tokens == 0; })) {
+    return absl::FailedPreconditionError("there are no tokens to write: the group counted none in these windows");
+  }
+  const std::string path = context.arguments.Get("out");
+  EVENKEEL_RETURN_IF_ERROR(WriteFile(path, RenderLogicalCount({load})));
+  context.err << "written to " << path << "\n";
+  return kDone;
+}
+
 absl::StatusOr<int> Run(const Context& context) {
   const bool watch = context.arguments.Has("watch");
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t num_windows,
                             context.arguments.GetInteger("windows", watch ? 1 : 10, 1, 100'000));
+  if (watch && context.arguments.Has("out")) return absl::InvalidArgumentError("--watch and --out do not go together");
   if (watch) return Watch(context, num_windows);
   v1::GetStatsRequest request;
   request.set_group(context.arguments.Get("group"));
@@ -125,6 +148,7 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::GroupStats stats;
   EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
       context.client->stub().GetStats(context.client->Call().get(), request, &stats), "get stats"));
+  if (context.arguments.Has("out")) return Write(context, stats);
   if (context.json) {
     context.out << ToJson(stats) << "\n";
   } else {

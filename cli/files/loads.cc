@@ -44,9 +44,9 @@ absl::StatusOr<Span> SpanOf(std::string_view range, size_t num_windows) {
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t first, EndOf(range.substr(0, colon), 0, count));
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t end, EndOf(range.substr(colon + 1), count, count));
   if (first < 0 || end > count) {
-    return Bad(absl::StrCat("windows ", text, ": the file has ", num_windows, " windows, 0 to ", count - 1));
+    return Bad(absl::StrCat("windows '", text, "': the file has ", num_windows, " windows, 0 to ", count - 1));
   }
-  if (first >= end) return Bad(absl::StrCat("windows ", text, ": there are none in that range"));
+  if (first >= end) return Bad(absl::StrCat("windows '", text, "': there are none in that range"));
   return Span{static_cast<size_t>(first), static_cast<size_t>(end)};
 }
 

@@ -24,6 +24,7 @@ TEST_CASE("static gives the placements that are named, whatever the load", "[sta
   const auto one = *PlanStatic(problem, placements);
   CHECK(one[0] == problem.current[0]);
   CHECK(one[1] == placements[1]);
+  CHECK(PlacementsOf(*StaticPolicy(problem, {})) == problem.current);
 }
 
 TEST_CASE("slots of dead ranks come out blank", "[static]") {
@@ -41,7 +42,7 @@ TEST_CASE("slots of dead ranks come out blank", "[static]") {
 TEST_CASE("placements that do not fit are refused by what does not", "[static]") {
   const Problem problem = testing::EightExperts();
   Placement placement = DefaultPlacement(problem.shape);
-  CHECK(MessageOf(problem, {}) == "static: no placements are named");
+  CHECK(MessageOf(problem, {}) == "static: no placements are named");  // nor is there a current one
   CHECK(MessageOf(problem, {placement, placement}) == "static: placements of 2 layers; the group has 1");
   Placement other = placement;
   other.expert_of_slot.pop_back();

@@ -3,10 +3,16 @@
 // keelctl against a Control service that answers from a script, over real gRPC.
 #include "cli/keelctl.h"
 
+#include <cstdlib>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "catch2/catch.hpp"
 
+#include "cli/files/file.h"
+#include "cli/files/loads.h"
+#include "cli/files/map_formats.h"
 #include "tests/cli/scripted_control.h"
 
 namespace evenkeel::cli {
@@ -113,6 +119,31 @@ TEST_CASE("a map tells each replica's part", "[keelctl]") {
   CHECK(Contains(server.out, "no live replica"));
   CHECK(server.Run({"map", "--layers=9-1"}) == 2);
   CHECK(server.Run({"map", "--json"}) == 0);
+}
+
+std::string TempFile(const std::string& name) {
+  const char* folder = std::getenv("TEST_TMPDIR");
+  return std::string(folder != nullptr ? folder : "/tmp") + "/keelctl_test_" + name;
+}
+
+TEST_CASE("maps and loads of a group are written to files that plans are made from", "[keelctl]") {
+  Server server;
+  const std::string map = TempFile("map.json"), loads = TempFile("loads.json");
+  CHECK(server.Run({"map", "--out", map}) == 0);
+  CHECK(server.out.empty());
+  const auto read = ReadMap(map, std::nullopt, {});
+  REQUIRE(read.status() == absl::OkStatus());
+  REQUIRE(read->layers.size() == 1);
+  CHECK(SlotsOf(read->layers[0].placement) == std::vector<int>{0, -1, -1, -1, 0, -1});
+  CHECK(read->layers[0].shares == algos::Shares{0.25, 0.75});
+  CHECK(server.Run({"map", "--out", map, "--format=sglang"}) == 2);
+  CHECK(Contains(server.err, "blank"));
+  CHECK(server.Run({"map", "--out", map, "--layers=0"}) == 2);
+  CHECK(server.Run({"stats", "--out", loads}) == 0);
+  const auto windows = ReadLoads(loads);
+  REQUIRE(windows.status() == absl::OkStatus());
+  CHECK(windows->front().tokens == std::vector<uint64_t>{200, 100, 50, 50});
+  CHECK(server.Run({"stats", "--watch", "--out", loads}) == 2);
 }
 
 TEST_CASE("a rearrangement passes on what was asked and ends with its state", "[keelctl]") {

@@ -128,6 +128,8 @@ class ScriptedControl final : public v1::Control::Service {
     return grpc::Status::OK;
   }
   grpc::Status GetMap(grpc::ServerContext*, const v1::GetMapRequest*, v1::GroupMaps* response) override {
+    response->mutable_shape()->set_num_experts(2);
+    response->mutable_shape()->set_num_ranks(2);
     response->mutable_shape()->set_slots_per_rank(3);
     v1::LayerMap* map = response->add_layers()->mutable_map();
     map->add_replicas_of_expert(2);

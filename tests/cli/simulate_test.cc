@@ -159,6 +159,24 @@ TEST_CASE("costs and capacities are planned by and judged beside tokens", "[simu
   CHECK(keelctl.Says("BY COST"));
 }
 
+TEST_CASE("a static map is compared with policies, and moves once", "[simulate]") {
+  Keelctl keelctl;
+  const std::string map = keelctl.folder.At("map.yaml");
+  REQUIRE(WriteFile(map,
+                    "num_slots: 8\ninitial_global_assignments:\n  0: [5, 4, 3, 2, 1, 0, 2, 2]\n"
+                    "  1: [2, 0, 2, 1, 2, 3, 4, 5]\n")
+              .ok());
+  REQUIRE(keelctl.Run({"--slots-per-rank=2", "--policy=static,greedy", "--interval=2", "--map", map, "--json"}) == 0);
+  const auto json = nlohmann::json::parse(keelctl.out);
+  CHECK(json["runs"][1]["policy"] == "static");
+  CHECK(json["runs"][1]["moves"] == 0);  // before the windows that are scored
+  CHECK(json["runs"][1]["imbalance_mean"] != json["runs"][0]["imbalance_mean"]);
+  CHECK(keelctl.Run({"--slots-per-rank=2", "--policy=static"}) == 2);
+  CHECK(keelctl.Complains("--policy=static and --map go together"));
+  CHECK(keelctl.Run({"--slots-per-rank=3", "--policy=static", "--map", map}) == 2);
+  CHECK(keelctl.Complains("a map of 2 layers and 2 slots a rank; the simulation has 2 and 3"));
+}
+
 TEST_CASE("what is wrong is named, with the option or the place", "[simulate]") {
   Keelctl keelctl;
   const auto [options, complaint] = GENERATE(table<std::vector<std::string>, std::string>({

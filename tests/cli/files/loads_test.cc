@@ -57,9 +57,9 @@ TEST_CASE("windows are chosen by a range, from either end", "[loads]") {
   CHECK(firsts("-2:") == std::vector<uint64_t>{3, 4});
   CHECK(firsts(":-3") == std::vector<uint64_t>{1});
   CHECK(firsts("") == std::vector<uint64_t>{1, 2, 3, 4});
-  CHECK(MessageOf(four, "2:5") == "loads: windows 2:5: the file has 4 windows, 0 to 3");
-  CHECK(MessageOf(four, "-5:") == "loads: windows -5:: the file has 4 windows, 0 to 3");
-  CHECK(MessageOf(four, "2:2") == "loads: windows 2:2: there are none in that range");
+  CHECK(MessageOf(four, "2:5") == "loads: windows '2:5': the file has 4 windows, 0 to 3");
+  CHECK(MessageOf(four, "-5:") == "loads: windows '-5:': the file has 4 windows, 0 to 3");
+  CHECK(MessageOf(four, "2:2") == "loads: windows '2:2': there are none in that range");
   CHECK(MessageOf(four, "x:2") == "loads: windows: 'x' is no number");
   CHECK(MessageOf(four, "2") == "loads: windows '2': wanted is A:B, for example 0:20");
 }
@@ -123,7 +123,7 @@ TEST_CASE("files are read, errors name them, and both written forms come back", 
     REQUIRE(read.status() == absl::OkStatus());
     CHECK(*read == windows);
   }
-  CHECK(ReadLoads(path, "1:5").status().message() == path + ": loads: windows 1:5: the file has 2 windows, 0 to 1");
+  CHECK(ReadLoads(path, "1:5").status().message() == path + ": loads: windows '1:5': the file has 2 windows, 0 to 1");
   CHECK(ReadLoads(folder != nullptr ? folder : "/tmp").status().code() == absl::StatusCode::kNotFound);
 }
 
