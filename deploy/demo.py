@@ -154,7 +154,8 @@ def holds(summary: dict) -> bool:
             and summary["imbalance_after"] - 1 <= (summary["imbalance_before"] - 1) / 2)
 
 
-def serve(cluster: Cluster, seconds: float) -> dict:
+def serve(cluster: Cluster, seconds: float) -> tuple[dict, list[str]]:
+    """The summary, and what went wrong beside what it tells."""
     cluster.start()
     wait_for("all ranks to serve and the controller to know them",
              lambda: (cluster.check_alive(), all(cluster.engine_status(r).get("tokens", 0) for r in range(cluster.options.ranks)))[1],
@@ -175,16 +176,15 @@ def serve(cluster: Cluster, seconds: float) -> dict:
                 shown = watch.samples[-1]
                 screen.show(cluster, shown, seconds - elapsed)
             time.sleep(0.25)
-        request.terminate()
-        request.wait(timeout=10)
+        wait_for("the rearrangement that was asked for to end", lambda: request.poll() is not None, 60)
     finally:
         watch.close()
+    problems = [f"keelctl rearrange: exit status {request.returncode}"] if request.returncode != 0 else []
     samples = watch.samples
     statuses = cluster.stop_engines() if not KEEP else {}
-    for rank, status in statuses.items():
-        if status != 0:
-            print(f"engine {rank} ended with status {status}:\n{cluster.log_of(f'engine-{rank}', 5)}")
-    return summarise(cluster, samples, started, seconds)
+    problems += [f"engine {rank} ended with status {status}:\n{cluster.log_of(f'engine-{rank}', 5)}"
+                 for rank, status in statuses.items() if status != 0]
+    return summarise(cluster, samples, started, seconds), problems
 
 
 KEEP = False
@@ -201,7 +201,7 @@ def main(argv) -> int:
                       agent_flags=[f"--transport={arguments.transport}"] if arguments.transport else [])
     cluster = Cluster(options)
     try:
-        summary = serve(cluster, arguments.seconds)
+        summary, problems = serve(cluster, arguments.seconds)
     except KeyboardInterrupt:
         cluster.close()
         print("stopped")
@@ -210,7 +210,9 @@ def main(argv) -> int:
         cluster.close(keep_logs=True)
         print(f"demo: {error}\nlogs are kept in {cluster.run_dir}", file=sys.stderr)
         raise SystemExit(1) from None
-    ok = holds(summary)
+    ok = holds(summary) and not problems
+    for problem in problems:
+        print(problem)
     print(f"\nimbalance {summary['imbalance_before']:.3f} without Evenkeel, {summary['imbalance_after']:.3f} with it; "
           f"{summary['moves']} moves, {summary['shares_updates']} shares updates, {summary['tokens']} tokens, "
           f"{summary['mismatched_tokens']} of them wrong")
