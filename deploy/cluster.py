@@ -89,7 +89,7 @@ def wait_for(what: str, condition, seconds: float = 30.0, interval: float = 0.05
 class Cluster:
     def __init__(self, options: Options):
         self.options = options
-        self.run_dir = pathlib.Path(tempfile.mkdtemp(prefix="evenkeel-"))
+        self.run_dir = pathlib.Path(tempfile.mkdtemp(prefix=f"evenkeel-{os.getpid()}-"))
         shared = pathlib.Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else self.run_dir)
         self.region_dir = shared / self.run_dir.name
         self.region_dir.mkdir(mode=0o700)

@@ -36,7 +36,8 @@ def check_equal(actual, expected, what: str):
 
 
 def left_behind() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if name.startswith("evenkeel")}
+    """Of this process's clusters, and regions that lie about; another run's are its own."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith((f"evenkeel-{os.getpid()}-", "evenkeel."))}
 
 
 def main() -> int:
