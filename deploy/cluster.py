@@ -224,7 +224,8 @@ class Cluster:
     def rearrange(self, policy: str = "", timeout: float = 120.0, **flags) -> dict:
         """Rearranges through keelctl and waits; the operation's last state, whatever it is."""
         arguments = ["rearrange", f"--group={self.options.group}"] + ([f"--policy={policy}"] if policy else [])
-        arguments += [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        for name, value in flags.items():
+            arguments.append(f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}"))
         return self.keelctl_json(*arguments, timeout=timeout, check=False)
 
     def wait_until_serving(self, seconds: float = 90.0):
@@ -265,6 +266,11 @@ class Cluster:
         """How each rank stands: absent, joining, serving, draining, lost, left."""
         return {status.get("rank", 0): status["standing"].removeprefix("RANK_STANDING_").lower()
                 for status in self.membership()["ranks"]}
+
+    def experts_at_risk(self) -> list[tuple[int, int]]:
+        """(layer, expert) less protected than `survive` asks; where it asks nothing, what one loss more could take."""
+        report = numbers(json.loads(self.keelctl("check", f"--group={self.options.group}", "--json", check=False)))
+        return [(layer.get("layer", 0), expert) for layer in report["layers"] for expert in layer.get("experts_at_risk", [])]
 
     def fully_replicated(self) -> bool:
         """Every expert has a live slot, and no operation runs."""

@@ -21,7 +21,9 @@ Problem SliceOf(const Problem& problem, const std::vector<LayerId>& layers) {
                 .num_expert_groups = problem.num_expert_groups,
                 .dead_ranks = problem.dead_ranks,
                 .capacities = problem.capacities,
-                .cost = problem.cost};
+                .cost = problem.cost,
+                .survive = problem.survive,
+                .hosts = problem.hosts};
   for (const Load& whole : problem.episodes) {
     Load& load = slice.episodes.emplace_back();
     load.num_layers = slice.num_layers;

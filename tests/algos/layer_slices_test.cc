@@ -57,6 +57,11 @@ TEST_CASE("every policy plans the same in any number of slices", "[layer_slices]
     if (seed % 4 > 1) problem.pins = {{LayerId(4), ExpertId(3), RankId(6)}};
     if (seed > 3) problem.moves_max = {5, 0, 3, 9, 1, 7, 2};
     if (seed > 5) problem.dead_ranks = {false, true, false, false, false, false, false, false};
+    if (seed % 3 == 1) problem.survive = {.ranks = 1, .hosts = 0};
+    if (seed % 3 == 2) {
+      problem.survive = {.ranks = 0, .hosts = 1};
+      problem.hosts = {0, 1, 0, 1, 2, 2, 0, 1};
+    }
     PolicyConfig config;
     config.placements.assign(7, DefaultPlacement(problem.shape));
     for (const NamedPolicy& policy : AllPolicies()) {

@@ -154,6 +154,26 @@ def ranks_are_lost_twice_in_a_row_in_mid_rollout_and_come_back():
 
 
 @case
+def protection_is_back_after_a_loss_and_after_the_rank_is_back_whatever_the_policy():
+    config = {"defaults": {"policy": "greedy", "shares_interval_ms": 500, "survive": {"ranks": 1}}}
+    with group_of(2, "reroute", config) as cluster:
+        cluster.options.redundant = 18 * RANKS - 64  # two slots a rank more than protection takes
+        cluster.start()
+        cluster.wait_until_serving()
+        kill = seeded().randrange(RANKS)
+        wait_for("every expert to be protected", lambda: not cluster.experts_at_risk(), 60)
+        cluster.kill_ranks(kill)
+        # Seven ranks have 126 slots, two fewer than two for each expert.
+        await_lost(cluster, [kill])
+        wait_for("all but two to be protected", lambda: cluster.settled() and len(cluster.experts_at_risk()) <= 2 * 4, 60)
+        cluster.join(kill)
+        wait_for("the rank to serve", lambda: cluster.standings()[kill] == "serving", 60)
+        wait_for("every expert to be protected again", lambda: cluster.settled() and not cluster.experts_at_risk(), 60)
+        await_progress(cluster)
+        check_survivors(cluster)
+
+
+@case
 def a_group_grows_to_ten_ranks_and_is_drained_to_six_under_traffic():
     config = {"defaults": {"shares_interval_ms": 500}}
     with group_of(2, "reroute", config, ranks_max=10) as cluster:
