@@ -88,13 +88,24 @@ def bring_back(cluster: Cluster, rank: int):
     cluster.join(rank)
 
 
+def check_metrics(text: str):
+    """Every metric that the guide names is there."""
+    table = (ROOT / "docs/operator.md").read_text().split("| metric (prefix `evenkeel_`) |")[1].split("\n\n")[0]
+    names = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split(" | ")[0])]
+    check(len(names) > 10, f"the guide names {len(names)} metrics")
+    for name in names:
+        check(re.search(rf"^evenkeel_{name}[{{ ]", text, re.M), f"no metric evenkeel_{name}, which the guide names")
+
+
 def run_one(cluster: Cluster, command: str, folder: str):
     words = shlex.split(command)
     if is_offline(command):
         return check_ran(command, run([str(cluster.options.binaries.keelctl), *words[1:]], folder))
     if words[0] == "curl":
         words = [word.replace("127.0.0.1:7401", http_address(cluster)) for word in words]
-        return check_ran(command, run([*words, "--fail"], folder))
+        done = run([*words, "--fail"], folder)
+        check_ran(command, done)
+        return check_metrics(done.stdout) if words[-1].endswith("/metrics") else None
     words = [str(cluster.options.binaries.keelctl), f"--controller={cluster.address}", *words[1:]]
     if "--watch" in words:
         return run_watch(command, words, folder)
