@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_split.h"
 #include "catch2/catch.hpp"
+#include "nlohmann/json.hpp"
 
 #include "cli/files/file.h"
 #include "cli/files/loads.h"
@@ -119,6 +121,31 @@ TEST_CASE("a map tells each replica's part", "[keelctl]") {
   CHECK(Contains(server.out, "no live replica"));
   CHECK(server.Run({"map", "--layers=9-1"}) == 2);
   CHECK(server.Run({"map", "--json"}) == 0);
+}
+
+TEST_CASE("a map tells which replica a rank sends to where it sends to one alone", "[keelctl]") {
+  Server server;
+  const auto slots = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"map", "--json"});
+    CHECK(server.Run(words) == 0);
+    return nlohmann::json::parse(server.out)["layers"][0]["slots"].get<std::vector<int>>();
+  };
+  // Slots 0 to 2 are of rank 0; expert 1 has no live replica.
+  CHECK(slots({"--rank=0", "--prefer=near"}) == std::vector<int>{0, -1});
+  CHECK(slots({"--rank=1", "--prefer=near"}) == std::vector<int>{4, -1});
+  CHECK(slots({"--rank=1", "--prefer=remote"}) == std::vector<int>{0, -1});
+  CHECK(slots({"--rank=1", "--prefer=near", "--avoid=1"}) == std::vector<int>{0, -1});
+  CHECK(slots({"--rank=1", "--avoid=0-1", "--prefer=near", "--hosts=7,7"}) == std::vector<int>{4, -1});
+  CHECK(slots({"--rank=0", "--seed=3"}) != slots({"--rank=1", "--seed=3"}));
+  CHECK(server.Run({"map", "--rank=0"}) == 0);
+  CHECK(Contains(server.out, "no live replica"));
+  for (const char* wrong : {"--rank=2", "--rank=0 --prefer=far", "--rank=0 --hosts=1", "--rank=0 --hosts=1,x",
+                            "--rank=0 --avoid=2", "--prefer=near", "--rank=0 --out=x"}) {
+    CAPTURE(wrong);
+    std::vector<std::string> words = absl::StrSplit(wrong, ' ');
+    words.insert(words.begin(), "map");
+    CHECK(server.Run(words) == 2);
+  }
 }
 
 std::string TempFile(const std::string& name) {
