@@ -35,6 +35,7 @@ absl::StatusOr<RegionState> TakeOver(const engine::AgentRegion& region) {
   state.group = std::move(content.group);
   state.member = content.member;
   state.joining = content.joining;
+  state.suspension = content.suspension;
   state.term_obeyed = content.term_obeyed;
   state.maps = std::move(maps);
   state.view = std::move(content.view);
@@ -82,13 +83,15 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options, std::uniq
   const bool leftovers = std::any_of(state.slots.begin(), state.slots.end(),
                                      [](const SlotRecord& record) { return record.state == SlotState::kWriting; });
   const absl::Time begin = MonotonicNow() + (leftovers ? kTakeoverWait : absl::ZeroDuration());
+  const uint64_t suspension = state.suspension;
   spdlog::info("rank {} takes over {} incarnation {:x} epoch {} term {} leftovers {}", state.member.rank.value(),
                region->path(), state.member.incarnation, state.maps->epoch.ToString(), state.term_obeyed, leftovers);
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(options), std::move(region), std::move(state), begin,
                                             std::move(transports), std::move(stores)));
   Daemon* self = daemon.get();
-  EVENKEEL_RETURN_IF_ERROR(self->strand_.PostEssential([self] {
+  EVENKEEL_RETURN_IF_ERROR(self->strand_.PostEssential([self, suspension] {
     self->strand_.AssertHeld();
+    if (suspension != 0) self->BeginSuspension(suspension);
     self->strand_.SetTimer({.next_wakeup =
                                 [self] {
                                   self->strand_.AssertHeld();
@@ -134,6 +137,7 @@ Daemon::Daemon(Options options, std::unique_ptr<engine::AgentRegion> region, Reg
                      strand_.AssertHeld();
                      StreamEnded(stream, why);
                    }}),
+      suspension_(0),
       own_endpoints_(state.endpoints),
       transfers_(strand_, *region_, std::move(transports),
                  [this](Event event) {
@@ -181,6 +185,8 @@ void Daemon::WakeUp() {
   const absl::Time now = MonotonicNow();
   if (watch_.NextPoll() <= now) {
     for (Event& event : watch_.Poll(now)) Feed(std::move(event));
+    if (suspension_ == 0 && watch_.suspension() != 0) BeginSuspension(watch_.suspension());
+    if (watch_.suspension() != suspension_) End(absl::AbortedError("the engine has resumed"));
   }
   if (peers_.NextPoll() <= now) CheckPeers(now);
   CheckEngine(now);
@@ -344,6 +350,33 @@ void Daemon::Carry(const ReadCounters&) {
   event.decode_of_slot = std::move(reading.decode_of_slot);
   event.num_unrouted_tokens = reading.num_unrouted_tokens;
   events_.push_back(std::move(event));
+}
+
+// ---- Suspension
+
+void Daemon::BeginSuspension(uint64_t suspension) {
+  suspension_ = suspension;
+  spdlog::info("rank {} suspension {} asked for", rank_, suspension);
+  stores_.EndSoon([this] {
+    const absl::Status posted = strand_.PostEssential([this] {
+      strand_.AssertHeld();
+      stores_ended_ = true;
+      GrantIfQuiet();
+    });
+    static_cast<void>(posted);  // refused only while the agent ends
+  });
+}
+
+void Daemon::Carry(const GrantSuspension&) {
+  core_grants_ = true;
+  GrantIfQuiet();
+}
+
+void Daemon::GrantIfQuiet() {
+  if (!core_grants_ || !stores_ended_ || over_.HasBeenNotified()) return;
+  transfers_.CloseTransports();
+  region_->GrantSuspension(suspension_);
+  spdlog::info("rank {} suspension {} granted", rank_, suspension_);
 }
 
 }  // namespace evenkeel::agent

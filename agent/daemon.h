@@ -57,9 +57,10 @@ class Daemon {
                                                        StoreKeeper::Options stores = {});
   ~Daemon();
 
-  // Whether it is over: the engine has ended, or the region is not as it should be.
+  // Whether it is over: the engine has ended or resumed, or the region is not as it should be.
   bool WaitOver(absl::Duration at_most) const { return over_.WaitForNotificationWithTimeout(at_most); }
-  // OK where the engine has ended. Requires: it is over.
+  // OK where the engine has ended; kAborted where it has resumed from a suspension: its slots are to be taken over anew.
+  // Requires: it is over.
   const absl::Status& outcome() const { return outcome_; }
 
   // Ends copies and stream, joins all threads. Repeating it does nothing.
@@ -95,6 +96,12 @@ class Daemon {
   void Carry(const NotifyPostMove& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void Carry(const FingerprintSlot& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void Carry(const ReadCounters& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  void Carry(const GrantSuspension& effect) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // The engine is suspended: stores read its slots no more.
+  void BeginSuspension(uint64_t suspension) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  // Where the core and the stores are done.
+  void GrantIfQuiet() ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   // Constant after construction.
   const Options options_;
@@ -114,6 +121,9 @@ class Daemon {
   std::deque<Event> events_ ABSL_GUARDED_BY(strand_);
   bool feeding_ ABSL_GUARDED_BY(strand_) = false;
   std::string stream_trouble_ ABSL_GUARDED_BY(strand_);  // the last one logged
+  uint64_t suspension_ ABSL_GUARDED_BY(strand_);         // of the engine; 0: none yet
+  bool core_grants_ ABSL_GUARDED_BY(strand_) = false;
+  bool stores_ended_ ABSL_GUARDED_BY(strand_) = false;
   absl::Time engine_ended_at_ ABSL_GUARDED_BY(strand_) = absl::InfiniteFuture();
   const std::vector<Endpoint> own_endpoints_;  // of this rank, without stores
   bool stopped_ = false;

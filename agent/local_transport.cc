@@ -191,8 +191,10 @@ bool LocalTransport::Advance(Copy& copy, absl::Time now, absl::Status& ended) {
     copy.copied += bytes;
     sources_[request.source.member].last_used = now;
   }
-  if (copy.source->EngineAlive()) return false;
-  ended = absl::UnavailableError(absl::StrCat(Name(request), ": its engine has ended"));
+  const bool is_suspended = copy.source->IsSuspended();
+  if (copy.source->EngineAlive() && !is_suspended) return false;
+  ended = absl::UnavailableError(
+      absl::StrCat(Name(request), is_suspended ? ": its engine is suspended" : ": its engine has ended"));
   return true;
 }
 
@@ -209,6 +211,7 @@ absl::Status LocalTransport::Begin(Copy& copy, absl::Time now) {
   }
   engine::PeerRegion& region = *source->second.region;
   if (!region.EngineAlive()) return absl::UnavailableError(absl::StrCat(Name(request), ": its engine has ended"));
+  if (region.IsSuspended()) return absl::UnavailableError(absl::StrCat(Name(request), ": its engine is suspended"));
   const GroupInfo& group = region.group();
   if (request.layer.value() < 0 || request.layer.value() >= group.num_layers || request.source_local_slot < 0 ||
       request.source_local_slot >= group.shape.slots_per_rank) {
@@ -242,7 +245,8 @@ void LocalTransport::CloseUnused(absl::Time now) {
   for (auto it = sources_.begin(); it != sources_.end();) {
     const bool used = std::any_of(copies_.begin(), copies_.end(),
                                   [&](const Copy& copy) { return copy.source == it->second.region.get(); });
-    if (!used && (now - it->second.last_used >= kKeepOpen || !it->second.region->EngineAlive())) {
+    const bool kept = it->second.region->EngineAlive() && !it->second.region->IsSuspended();
+    if (!used && (now - it->second.last_used >= kKeepOpen || !kept)) {
       it = sources_.erase(it);
       continue;
     }

@@ -35,6 +35,7 @@ std::vector<Event> RegionWatch::Poll(absl::Time now) {
     observed.quiesced_epoch = quiesced.epoch;
     observed.quiesced_view = quiesced.view_number;
     observed.status = region_.ReadStatus();
+    observed.suspension = suspension_ = region_.Suspension();
     const engine::StepTimes times = region_.ReadStepTimes();
     observed.num_steps_timed = times.num_steps;
     observed.steps_time = times.total;

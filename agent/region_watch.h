@@ -39,6 +39,7 @@ class RegionWatch {
 
   // As last seen.
   bool engine_alive() const { return alive_; }
+  uint64_t suspension() const { return suspension_; }
 
  private:
   bool Awaits() const;
@@ -52,6 +53,7 @@ class RegionWatch {
   engine::Quiescence seen_;
   absl::btree_set<std::tuple<LayerId, SlotIdx, uint64_t>> post_moves_;
   bool alive_ = true;
+  uint64_t suspension_ = 0;
 };
 
 }  // namespace evenkeel::agent

@@ -55,11 +55,11 @@ bool IsDirectory(const std::string& path) {
   return ::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
 }
 
-// Attends to the region at `path` until its engine ends (OK) or the agent is to end (kCancelled). The hold on the host's
-// pool of experts outlasts the engine.
-absl::Status Attend(const AgentOptions& options, const std::string& path,
-                    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const StopWithin& stop_within,
-                    std::unique_ptr<HostPool>& pool) {
+// Attends to the region at `path` until its engine ends (OK) or resumes (kAborted) or the agent is to end (kCancelled).
+// The hold on the host's pool of experts outlasts the engine.
+absl::Status AttendUntilResumed(const AgentOptions& options, const std::string& path,
+                                const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                                const StopWithin& stop_within, std::unique_ptr<HostPool>& pool) {
   EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<engine::AgentRegion> region, engine::AgentRegion::Open(path));
   const Member member = region->member();
   if (region->group().name != options.group || member.rank != RankId(options.rank)) {
@@ -89,6 +89,17 @@ absl::Status Attend(const AgentOptions& options, const std::string& path,
   if (status.ok()) status = daemon->outcome();
   daemon->Stop();
   pool = daemon->TakePool();
+  return status;
+}
+
+// What the engine made of its slots while it was suspended is taken over as from an agent before.
+absl::Status Attend(const AgentOptions& options, const std::string& path,
+                    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const StopWithin& stop_within,
+                    std::unique_ptr<HostPool>& pool) {
+  absl::Status status;
+  do {
+    status = AttendUntilResumed(options, path, credentials, stop_within, pool);
+  } while (absl::IsAborted(status));
   return status;
 }
 

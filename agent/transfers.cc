@@ -18,8 +18,12 @@ Transfers::Transfers(runtime::Strand& strand, const engine::AgentRegion& region,
 
 Transfers::~Transfers() { Stop(); }
 
-void Transfers::Stop() {
+void Transfers::CloseTransports() {
   for (const auto& transport : transports_) transport->Close();
+}
+
+void Transfers::Stop() {
+  CloseTransports();
   fingerprints_.Stop();
 }
 

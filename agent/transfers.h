@@ -41,6 +41,9 @@ class Transfers {
   // The earliest deadline of a copy under way; InfiniteFuture if none is.
   absl::Time OldestDeadline() const;
 
+  // Closes all mappings of other ranks and what others have of this one. No transfer is started after it.
+  // Requires: none is under way.
+  void CloseTransports();
   // Ends all copies and joins the transports' threads. Not on the strand, which must still run or have refused.
   void Stop();
 

@@ -27,6 +27,8 @@ void ToProto(const MembershipStatus& value, v1::GroupMembership* message) {
     out->set_safe_to_terminate(rank.safe_to_terminate);
     out->set_operation(rank.operation);
     out->set_note(rank.note);
+    out->set_weights_version(rank.weights_version);
+    out->set_suspended(rank.suspended);
   }
 }
 

@@ -180,6 +180,13 @@ class Cluster:
             if f"agent-{rank}" not in self.processes:
                 self.start_agent(rank)
 
+    def reload(self, version: int, *ranks: int, seconds: float = 0):
+        """Has engines read their experts anew as weights of `version`, suspended for `seconds` at least."""
+        for rank in ranks:
+            fresh = self.run_dir / f"reload-{rank}.new"
+            fresh.write_text(f"{version} {self.options.model_dir} {seconds}\n")
+            fresh.rename(self.run_dir / f"reload-{rank}")
+
     def running(self) -> list[int]:
         """Ranks whose engines this object has started and not ended."""
         return sorted(int(name.removeprefix("engine-")) for name in self.processes if name.startswith("engine-"))

@@ -51,6 +51,14 @@ inline bool IsLocalSlot(const evenkeel_region* region, int32_t local_slot) {
   return region != nullptr && local_slot >= 0 && local_slot < region->view.sizes().slots_per_rank;
 }
 
+// SlotState of the protocol.
+inline constexpr uint32_t kSlotFree = 0;
+inline constexpr uint32_t kSlotWriting = 1;
+inline constexpr uint32_t kSlotVerified = 2;
+
+// The status for the caller, who is also given its text where `out` is not null.
+int Answer(const Error& error, evenkeel_error* out);
+
 // Incarnation of `rank` in the newest view; 0: none, UINT64_MAX: no view has come yet.
 uint64_t MemberIn(const RegionView& view, int rank);
 bool IsMember(const RegionView& view);

@@ -10,7 +10,7 @@
  * Threads:   create, add_tensor, ready, destroy: one thread. Step calls: one thread per lane at a time; lanes are
  *            independent. serve_* and count: any thread, each with its own lane of counters (see evenkeel_count).
  * Memory:    all of it is taken by create and alloc_weights; no later call allocates.
- * Waiting:   no call waits for a lock or another process.
+ * Waiting:   no call but evenkeel_suspend waits for a lock or another process.
  * Errors:    calls return 0 or a negative evenkeel_status; where they take an evenkeel_error, its text says what was
  *            being done, with which values. The library logs nothing and keeps no global state.
  * Needs:     libc and libstdc++.
@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define EVENKEEL_ABI_VERSION 3
+#define EVENKEEL_ABI_VERSION 4
 #define EVENKEEL_API __attribute__((visibility("default")))
 
 typedef struct evenkeel_region evenkeel_region;
@@ -35,7 +35,8 @@ typedef enum evenkeel_status {
   EVENKEEL_FAILED_PRECONDITION = -2, /* right call, wrong state: before ready, no member yet, unknown ticket */
   EVENKEEL_RESOURCE_EXHAUSTED = -3,  /* no room in shared memory, too many open steps */
   EVENKEEL_PERMISSION_DENIED = -4,
-  EVENKEEL_INTERNAL = -5
+  EVENKEEL_INTERNAL = -5,
+  EVENKEEL_DEADLINE_EXCEEDED = -6
 } evenkeel_status;
 
 typedef struct evenkeel_error {
@@ -165,6 +166,21 @@ EVENKEEL_API int evenkeel_leave(evenkeel_region* region);
 
 /* The engine will be silent for up to `seconds` (graph capture, compilation) and is not to be judged by it. */
 EVENKEEL_API int evenkeel_busy_lease(evenkeel_region* region, double seconds);
+
+/* ---- Weights that change: reload, RL sync, LoRA merge, sleep ---------------------------------------------------------- */
+
+/* Call from one thread, after the engine's last step has ended and before it touches the weights or their memory. From
+ * now on begin_step and serve_begin are refused (EVENKEEL_FAILED_PRECONDITION). Waits until no step is open, nothing is
+ * served, all copies into and out of this rank's slots have ended and their mappings are closed; goes on without an
+ * agent where there is none. EVENKEEL_DEADLINE_EXCEEDED after `seconds`: the suspension stands; call again to wait on,
+ * or evenkeel_resume with the version that there was to give it up. */
+EVENKEEL_API int evenkeel_suspend(evenkeel_region* region, double seconds, evenkeel_error* error);
+/* While suspended: the expert whose weights must be in a local slot before evenkeel_resume; -1: none. */
+EVENKEEL_API int32_t evenkeel_reload_expert(const evenkeel_region* region, int32_t layer, int32_t local_slot);
+/* The weights are in place, of this version: takes their fingerprints and goes on. Nothing is moved to or from this
+ * rank until all ranks of the group are of one version. */
+EVENKEEL_API int evenkeel_resume(evenkeel_region* region, uint64_t weights_version, evenkeel_error* error);
+EVENKEEL_API uint64_t evenkeel_weights_version(const evenkeel_region* region);
 
 /* ---- What the maps say, for engines with tables of their own -------------------------------------------------------------- */
 

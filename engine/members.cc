@@ -65,6 +65,7 @@ int evenkeel_serve_begin(evenkeel_region* region, int32_t thread, int32_t peer_r
   if (serving.accepted.Load() != 0) return EVENKEEL_FAILED_PRECONDITION;
   const bool accepted = evenkeel::engine::BeginServing(view, serving, [&](uint64_t view_number) {
     uint64_t incarnation = 0;
+    if (view.IsSuspended()) return false;
     // In view 0 every rank of the world is a member, whatever its incarnation; one that joins knows nobody.
     if (view_number == 0) return view.sizes().joining == 0 && peer_rank < view.sizes().world;
     return view.FindMember(view_number, peer_rank, &incarnation) && incarnation == peer_incarnation;

@@ -15,6 +15,7 @@
 
 namespace {
 
+using evenkeel::engine::Answer;
 using evenkeel::engine::Error;
 using evenkeel::engine::ErrorCode;
 using evenkeel::engine::MakeError;
@@ -24,10 +25,10 @@ using evenkeel::engine::RegionView;
 using evenkeel::engine::SharedMemory;
 using evenkeel::engine::TensorRecord;
 
+using evenkeel::engine::kSlotFree;
+using evenkeel::engine::kSlotVerified;
+
 constexpr uint64_t kWeightsAlignment = 64;
-// SlotState of the protocol.
-constexpr uint32_t kSlotFree = 0;
-constexpr uint32_t kSlotVerified = 2;
 constexpr uint64_t kFirstGeneration = 1;
 
 int StatusOf(ErrorCode code) {
@@ -43,6 +44,8 @@ int StatusOf(ErrorCode code) {
       return EVENKEEL_RESOURCE_EXHAUSTED;
     case ErrorCode::kPermissionDenied:
       return EVENKEEL_PERMISSION_DENIED;
+    case ErrorCode::kDeadlineExceeded:
+      return EVENKEEL_DEADLINE_EXCEEDED;
     case ErrorCode::kNotFound:  // of the directory
       return EVENKEEL_INVALID_ARGUMENT;
     case ErrorCode::kAlreadyExists:
@@ -52,16 +55,6 @@ int StatusOf(ErrorCode code) {
   }
   return EVENKEEL_INTERNAL;
 }
-
-int Answer(const Error& error, evenkeel_error* out) {
-  const int status = StatusOf(error.code);
-  if (out != nullptr) {
-    out->status = status;
-    std::memcpy(out->message, error.message, sizeof(out->message));
-  }
-  return status;
-}
-static_assert(sizeof(evenkeel_error::message) == sizeof(Error::message));
 
 bool IsNameCharacter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
@@ -123,7 +116,7 @@ void FillHeader(const evenkeel_options& options, uint64_t incarnation, const Reg
   RegionHeader& header = view.header();
   std::strcpy(header.group, options.group);
   std::strcpy(header.model, options.model);
-  header.weights_version = options.weights_version;
+  header.weights_version.Store(options.weights_version);
   header.engine_pid = static_cast<uint64_t>(::getpid());
   header.engine_start_ticks = ProcessStartTicks();
   timespec now = {};
@@ -280,6 +273,16 @@ Error MakeReady(evenkeel_region& region) {
 }
 
 }  // namespace
+
+int evenkeel::engine::Answer(const Error& error, evenkeel_error* out) {
+  const int status = StatusOf(error.code);
+  if (out != nullptr) {
+    out->status = status;
+    std::memcpy(out->message, error.message, sizeof(out->message));
+  }
+  return status;
+}
+static_assert(sizeof(evenkeel_error::message) == sizeof(Error::message));
 
 int evenkeel_create(const evenkeel_options* options, evenkeel_region** region, evenkeel_error* error) {
   if (options == nullptr || region == nullptr) {

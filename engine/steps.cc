@@ -12,6 +12,7 @@ using evenkeel::engine::IsLane;
 using evenkeel::engine::IsLayer;
 using evenkeel::engine::IsLocalSlot;
 using evenkeel::engine::IsPhase;
+using evenkeel::engine::kSlotWriting;
 using evenkeel::engine::kTicketsPerLane;
 using evenkeel::engine::LaneCell;
 using evenkeel::engine::RegionSizes;
@@ -22,8 +23,6 @@ using evenkeel::engine::Word;
 // A ticket is the number of the lane's step, then the place of its record in the lane's ring.
 constexpr int kRingBits = 6;
 static_assert(1 << kRingBits == kTicketsPerLane);
-
-constexpr uint32_t kSlotWriting = 1;  // SlotState of the protocol
 
 uint64_t MonotonicNs() {
   timespec now = {};
@@ -111,11 +110,18 @@ int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phas
     region->has_joined.store(true, std::memory_order_relaxed);
   }
   if (~own.open == 0) return EVENKEEL_RESOURCE_EXHAUSTED;
+  if (view.IsSuspended()) return EVENKEEL_FAILED_PRECONDITION;
 
   const int ring = __builtin_ctzll(~own.open);
   const uint64_t ticket = ++own.num_begun << kRingBits | static_cast<uint64_t>(ring);
   LaneCell& cell = view.lane(lane);
   const auto taken = evenkeel::engine::BeginStep(view, cell, ring, ticket, MonotonicNs());
+  // BeginStep has fenced: either this sees the suspension or the suspension sees the ticket.
+  if (view.IsSuspended()) {
+    EndStep(cell, ring);
+    --own.num_begun;
+    return EVENKEEL_FAILED_PRECONDITION;
+  }
   own.open |= uint64_t{1} << ring;
   SetMaps(view, taken, own);
   const bool counts = view.sizes().counts_at_router() && kind == EVENKEEL_REAL;

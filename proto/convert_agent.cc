@@ -80,6 +80,7 @@ absl::StatusOr<AgentMessage> ToValue(const v1::Attach& message) {
   attach.quiesced_epoch = FromProto(message.quiesced_epoch());
   EVENKEEL_ASSIGN_OR_RETURN(attach.view, FromProto("attach.view", message.view(), attach.group));
   attach.joining = message.joining();
+  attach.suspended = message.suspended();
   return attach;
 }
 
@@ -160,6 +161,7 @@ absl::StatusOr<AgentMessage> ToValue(const v1::EngineStatus& message, const Grou
   EngineStatus status{.alive = message.alive(),
                       .idle = message.idle(),
                       .leaving = message.leaving(),
+                      .suspended = message.suspended(),
                       .called_begin_step = message.called_begin_step(),
                       .called_end_step = message.called_end_step(),
                       .called_route = message.called_route(),

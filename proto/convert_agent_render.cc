@@ -25,6 +25,7 @@ void Render(const Attach& value, v1::AgentMessage* out) {
   ToProto(value.quiesced_epoch, message->mutable_quiesced_epoch());
   ToProto(value.view, message->mutable_view());
   message->set_joining(value.joining);
+  message->set_suspended(value.suspended);
   v1::SlotInventory* slots = message->mutable_slots();
   for (const SlotRecord& record : value.slots) {
     slots->add_states(static_cast<uint32_t>(record.state));
@@ -79,6 +80,7 @@ void Render(const EngineStatus& value, v1::AgentMessage* out) {
   message->set_alive(value.alive);
   message->set_idle(value.idle);
   message->set_leaving(value.leaving);
+  message->set_suspended(value.suspended);
   message->set_busy_lease_us(absl::ToInt64Microseconds(value.busy_lease));
   message->set_called_begin_step(value.called_begin_step);
   message->set_called_end_step(value.called_end_step);

@@ -178,6 +178,8 @@ void Render(const CancelMove& value, v1::ControllerMessage* out) {
   message->set_generation(value.generation);
 }
 
+void Render(const SlotsReleased&, v1::ControllerMessage* out) { out->mutable_slots_released(); }
+
 void Render(const Refused& value, v1::ControllerMessage* out) {
   ToProto(value.status, out->mutable_refused()->mutable_error());
 }
@@ -198,6 +200,8 @@ absl::StatusOr<ControllerMessage> FromProto(const v1::ControllerMessage& message
       return ToValue(message.move_order(), group);
     case v1::ControllerMessage::kCancelMove:
       return ToValue(message.cancel_move(), group);
+    case v1::ControllerMessage::kSlotsReleased:
+      return SlotsReleased{};
     case v1::ControllerMessage::kRefused:
       EVENKEEL_RETURN_IF_ERROR(CheckError("refused.error", message.refused().error()));
       return Refused{.status = StatusOf(message.refused().error())};

@@ -51,6 +51,7 @@ struct EngineObserved {
   // Monotonic: steps that ended without being aborted, and how long they were open in all.
   uint64_t num_steps_timed = 0;
   absl::Duration steps_time = absl::ZeroDuration();
+  uint64_t suspension = 0;  // its number, where the engine is suspended
 };
 // A reading of the region's counters: monotonic, [num_layers * slots counted per layer].
 struct CountersRead {
@@ -158,8 +159,14 @@ struct FingerprintSlot {
 // Answer CountersRead soon, once for each, in order.
 struct ReadCounters {};
 
+// No copy of this rank's slots runs, and none will: once nothing else in this process reads them or keeps mappings of
+// other ranks, the engine is told so. What it then makes of the slots is for the next worker of the region to find.
+struct GrantSuspension {
+  uint64_t suspension = 0;
+};
+
 using Effect = std::variant<SendToController, CloseStream, StoreTerm, WriteMaps, StoreView, StoreSlot, StartTransfer,
-                            CancelTransfer, NotifyPostMove, FingerprintSlot, ReadCounters>;
+                            CancelTransfer, NotifyPostMove, FingerprintSlot, ReadCounters, GrantSuspension>;
 using Effects = std::vector<Effect>;
 
 // ---- Start -------------------------------------------------------------------------------------------------------
@@ -168,7 +175,8 @@ using Effects = std::vector<Effect>;
 struct RegionState {
   GroupInfo group;
   Member member;
-  bool joining = false;  // its engine was started to join
+  bool joining = false;     // its engine was started to join
+  uint64_t suspension = 0;  // its number, where the engine is suspended
   std::vector<Endpoint> endpoints;
   uint32_t term_obeyed = 0;
   std::shared_ptr<const Maps> maps;  // newest in the region

@@ -77,6 +77,9 @@ void MoveTable::TakeOrder(absl::Time now, const MoveOrder& order, Epoch quiesced
         absl::StrCat("layer ", order.layer.value(), " slot ", order.slot.value(), " is not of this rank"));
     return Refuse(order.move_id, key, order.generation, std::move(why), effects);
   }
+  if (suspended_) {
+    return Refuse(order.move_id, key, order.generation, absl::UnavailableError("the engine is suspended"), effects);
+  }
   const auto open = open_.find(key);
   const bool pending = open != open_.end();
   if (pending && open->second.order.generation == order.generation && open->second.order.move_id == order.move_id) {
@@ -143,7 +146,7 @@ void MoveTable::Cancel(const CancelMove& cancel, Effects& effects) {
     if (answered) return;
   }
   const SlotTable::Slot& slot = slots_.at(cancel.layer, cancel.slot);
-  if (cancel.generation == slot.record.generation + 1 && !slot.move_open) {
+  if (cancel.generation == slot.record.generation + 1 && !slot.move_open && !suspended_) {
     return Consume(cancel.move_id, key, cancel.generation, why, effects);
   }
   Refuse(cancel.move_id, key, cancel.generation,
@@ -157,6 +160,23 @@ void MoveTable::CancelQueued(Effects& effects) {
     if (move.state == State::kQueued) queued.push_back(key);
   }
   for (const Key& key : queued) Fail(key, absl::AbortedError("the controller's stream ended"), effects);
+}
+
+void MoveTable::Suspend(Effects& effects) {
+  suspended_ = true;
+  const absl::Status why = absl::AbortedError("the engine is being suspended");
+  std::vector<Key> waiting;
+  for (auto& [key, move] : open_) {
+    if (move.state != State::kTransferring) {
+      waiting.push_back(key);
+      continue;
+    }
+    if (move.given_up.ok()) move.given_up = why;
+    if (!std::exchange(move.cancel_sent, true)) {
+      effects.push_back(CancelTransfer{.move_id = move.order.move_id, .attempt = move.attempt});
+    }
+  }
+  for (const Key& key : waiting) Fail(key, why, effects);
 }
 
 int MoveTable::AttemptsOf(const Move& move) const {

@@ -58,6 +58,8 @@ class MoveTable {
   void Cancel(const CancelMove& cancel, Effects& effects);
   // Gives up what has not begun: nobody is left who knows of it.
   void CancelQueued(Effects& effects);
+  // Gives up everything and takes no more; once the last copy has ended no record changes any more.
+  void Suspend(Effects& effects);
 
   // Begins what has a place and whose reading is folded.
   void StartReady(absl::Time now, uint64_t readings_folded, Effects& effects);
@@ -90,6 +92,7 @@ class MoveTable {
   absl::btree_map<Key, Move> open_;
   absl::btree_map<Key, Outcome> outcomes_;  // of the last move of each slot
   uint64_t num_arrived_ = 0;
+  bool suspended_ = false;
 };
 
 }  // namespace evenkeel::agent

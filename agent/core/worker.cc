@@ -67,6 +67,7 @@ Worker::Worker(RegionState region)
       newest_(region.maps),
       written_epoch_(newest_->epoch),
       quiesced_epoch_(region.quiesced_epoch),
+      suspension_(region.suspension),
       moves_(group_, SlotTable(group_, member_.rank, region.slots, *newest_)),
       load_(group_, member_.rank, CountedExperts(region), CountersAsFound(region)) {
   digests_[newest_->epoch] = newest_->digest;
@@ -74,7 +75,10 @@ Worker::Worker(RegionState region)
 
 Effects Worker::Step(absl::Time now, const Event& event) {
   Effects effects;
-  if (!std::exchange(leftovers_freed_, true)) moves_.slots().FreeLeftovers(effects);
+  if (!std::exchange(leftovers_freed_, true)) {
+    moves_.slots().FreeLeftovers(effects);
+    if (suspension_ != 0) Suspend(now, effects);
+  }
   std::visit([&](const auto& happened) { On(now, happened, effects); }, event);
   RunTimers(now, effects);
   Settle(effects);
@@ -84,8 +88,8 @@ Effects Worker::Step(absl::Time now, const Event& event) {
 absl::Time Worker::NextWakeup() const {
   absl::Time next = std::min(moves_.NextDeadline(), write_retry_);
   if (welcomed_ && report_reading_ == 0) next = std::min(next, next_report_);
-  if (!moves_.slots().scrub_awaited()) next = std::min(next, next_scrub_);
-  return next;
+  if (!moves_.slots().scrub_awaited() && suspension_ == 0) next = std::min(next, next_scrub_);
+  return std::min(next, NextGrant());
 }
 
 // ---- The stream
@@ -140,7 +144,8 @@ void Worker::Obey(absl::Time now, const Welcome& message, Effects& effects) {
   next_report_ = now + settings_.report_interval;
   const absl::Duration scrub = settings_.scrub_interval;
   next_scrub_ = scrub > absl::ZeroDuration() ? now + scrub : absl::InfiniteFuture();
-  if (engine_seen_ && (!engine_.alive || engine_.leaving)) effects.push_back(SendToController{engine_});
+  if (engine_seen_ && (!engine_.alive || engine_.leaving || engine_.suspended))
+    effects.push_back(SendToController{engine_});
   ReportPeersEnded(effects);
   if (!std::exchange(endpoints_told_, true)) effects.push_back(SendToController{EndpointsChanged{endpoints_}});
   ReportQuiesced(effects);
@@ -198,6 +203,7 @@ Attach Worker::Inventory() const {
                 .quiesced_epoch = quiesced_epoch_,
                 .view = view_,
                 .joining = joining_,
+                .suspended = suspension_ != 0,
                 .slots = moves_.slots().Inventory()};
 }
 
@@ -272,72 +278,6 @@ void Worker::On(absl::Time now, const MapsWritten& event, Effects&) {
   }
 }
 
-// ---- The engine
-
-void Worker::On(absl::Time now, const EngineObserved& event, Effects& effects) {
-  quiesced_epoch_ = std::max(quiesced_epoch_, event.quiesced_epoch);
-  quiesced_view_ = std::max(quiesced_view_, event.quiesced_view);
-  digests_.erase(digests_.begin(), digests_.lower_bound(std::min(quiesced_epoch_, newest_->epoch)));
-  const bool ends = (!event.status.alive && (!engine_seen_ || engine_.alive)) ||
-                    (event.status.leaving && (!engine_seen_ || !engine_.leaving));
-  engine_ = event.status;
-  steps_ = {.num = event.num_steps_timed, .total = event.steps_time, .at = now};
-  if (!engine_seen_) steps_reported_ = steps_;
-  engine_seen_ = true;
-  if (ends && welcomed_) effects.push_back(SendToController{engine_});
-  ReportQuiesced(effects);
-}
-
-void Worker::ReportQuiesced(Effects& effects) {
-  const auto digest = digests_.find(quiesced_epoch_);
-  if (!welcomed_ || digest == digests_.end()) return;
-  const bool known = reported_any_ && reported_.epoch == quiesced_epoch_ && reported_.view_number == quiesced_view_;
-  if (known) return;
-  reported_ = {.epoch = quiesced_epoch_, .maps_digest = digest->second, .view_number = quiesced_view_};
-  reported_any_ = true;
-  effects.push_back(SendToController{reported_});
-}
-
-// A view that lacks a member may be older than its admission: that it has ended is kept for a view that has it.
-void Worker::ReportPeersEnded(Effects& effects) {
-  if (!welcomed_) return;
-  for (auto& [member, reported] : peers_ended_) {
-    const bool is_member = view_.number == 0 || std::binary_search(view_.members.begin(), view_.members.end(), member);
-    if (!is_member || std::exchange(reported, true)) continue;
-    effects.push_back(SendToController{PeerEnded{member}});
-  }
-}
-
-void Worker::On(absl::Time, const PeerEngineEnded& event, Effects& effects) {
-  if (event.member.rank == member_.rank) return;
-  if (peers_ended_.size() >= kPeersEndedMax) peers_ended_.erase(peers_ended_.begin());
-  peers_ended_.emplace(event.member, false);
-  ReportPeersEnded(effects);
-}
-
-void Worker::On(absl::Time now, const CountersRead& event, Effects& effects) {
-  load_.Fold(event);
-  readings_answered_ = std::min(readings_answered_ + 1, readings_requested_);
-  if (write_held_ && readings_answered_ >= write_reading_) WriteNewest(effects);
-  if (report_reading_ == 0 || readings_answered_ < report_reading_) return;
-  report_reading_ = 0;
-  if (!welcomed_) return;
-  next_report_ += settings_.report_interval;
-  if (next_report_ <= now) next_report_ = now + settings_.report_interval;
-  effects.push_back(SendToController{load_.Take(now)});
-  if (engine_seen_) effects.push_back(SendToController{StatusWithSteps()});
-}
-
-EngineStatus Worker::StatusWithSteps() {
-  EngineStatus status = engine_;
-  const StepsSeen before = std::exchange(steps_reported_, steps_);
-  const uint64_t num = steps_.num - std::min(before.num, steps_.num);
-  if (num == 0 || steps_.at <= before.at) return status;
-  status.mean_step_time = std::max(steps_.total - before.total, absl::ZeroDuration()) / static_cast<int64_t>(num);
-  status.steps_per_second = static_cast<double>(num) / absl::ToDoubleSeconds(steps_.at - before.at);
-  return status;
-}
-
 // ---- Moves and slots
 
 void Worker::On(absl::Time now, const TransferEnded& event, Effects& effects) {
@@ -365,10 +305,11 @@ void Worker::On(absl::Time, const Tick&, Effects&) {}
 void Worker::RunTimers(absl::Time now, Effects& effects) {
   moves_.Expire(now, effects);
   moves_.StartReady(now, readings_answered_, effects);
-  moves_.slots().FreeLost(quiesced_epoch_, effects);
+  if (!granted_) moves_.slots().FreeLost(quiesced_epoch_, effects);
   if (write_retry_ <= now) WriteNewest(effects);
   if (welcomed_ && report_reading_ == 0 && next_report_ <= now) report_reading_ = RequestReading(effects);
-  if (next_scrub_ <= now && !moves_.slots().scrub_awaited()) {
+  GrantIfQuiet(now, effects);
+  if (next_scrub_ <= now && !moves_.slots().scrub_awaited() && suspension_ == 0) {
     next_scrub_ = now + settings_.scrub_interval;
     moves_.slots().ScrubNext(effects);
   }

@@ -37,6 +37,10 @@ class Worker {
   static constexpr int kDigestsKeptMax = 1024;
   static constexpr int kPeersEndedMax = 4096;
   static constexpr absl::Duration kWriteRetry = absl::Milliseconds(2);
+  // Those who read another rank's slots look every half of this whether its engine is suspended.
+  static constexpr absl::Duration kReadersLook = absl::Milliseconds(100);
+  // Without a controller: how long after the engine's word its slots count as read by nobody.
+  static constexpr absl::Duration kReadersGone = absl::Seconds(1);
 
   // Requires: `region` is consistent (a shape that validates, as many slots and layers as it says).
   explicit Worker(RegionState region);
@@ -79,6 +83,7 @@ class Worker {
   void Obey(absl::Time now, const MoveOrder& message, Effects& effects);
   void Obey(absl::Time now, const CancelMove& message, Effects& effects);
   void Obey(absl::Time now, const Refused& message, Effects& effects);
+  void Obey(absl::Time now, const SlotsReleased& message, Effects& effects);
   // What is reported of the engine; the next one is of the steps from here on.
   EngineStatus StatusWithSteps();
 
@@ -91,6 +96,9 @@ class Worker {
   void WriteNewest(Effects& effects);
   void ReportQuiesced(Effects& effects);
   void ReportPeersEnded(Effects& effects);
+  void Suspend(absl::Time now, Effects& effects);
+  absl::Time NextGrant() const;
+  void GrantIfQuiet(absl::Time now, Effects& effects);
   void RunTimers(absl::Time now, Effects& effects);
   uint64_t RequestReading(Effects& effects);
   Attach Inventory() const;
@@ -137,6 +145,12 @@ class Worker {
   };
   StepsSeen steps_, steps_reported_;
   bool engine_seen_ = false;
+  // Of a suspended engine. This worker sees no other one, nor its end: the next one takes over what the engine made.
+  uint64_t suspension_;    // 0: not suspended
+  bool released_ = false;  // the controller says that nobody reads the slots
+  bool granted_ = false;
+  absl::Time suspended_since_ = absl::InfiniteFuture();
+  absl::Time welcomed_until_ = absl::InfinitePast();
   // Engines of other ranks that have ended; kept while a view may still have them, true: reported on this stream.
   absl::btree_map<Member, bool> peers_ended_;
 

@@ -49,12 +49,18 @@ void StoreKeeper::SetMaps(std::shared_ptr<const Maps> maps) {
   orders_.maps = std::move(maps);
 }
 
+void StoreKeeper::EndSoon(std::function<void()> ended) {
+  absl::MutexLock lock(&mutex_);
+  orders_.closing = true;
+  orders_.ended = std::move(ended);
+}
+
 void StoreKeeper::Stop() {
   {
     absl::MutexLock lock(&mutex_);
-    if (std::exchange(orders_.closing, true)) return;
+    orders_.closing = true;
   }
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 // Until then, or until it is to end; whether it goes on.
@@ -90,6 +96,12 @@ void StoreKeeper::Run() {
     LookAtSnapshot(orders, MonotonicNow());
   }
   pool_offer_.reset();
+  std::function<void()> ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    ended = std::move(orders_.ended);
+  }
+  if (ended != nullptr) ended();
 }
 
 // ---- The pool

@@ -52,6 +52,8 @@ class StoreKeeper {
   void Configure(const AgentSettings& settings);
   void SetMaps(std::shared_ptr<const Maps> maps);
 
+  // Ends what is under way; `ended` is called on the thread once the region is not read any more. Once only.
+  void EndSoon(std::function<void()> ended);
   // Ends what is under way and joins the thread. Idempotent.
   void Stop();
   // Requires: stopped.
@@ -63,6 +65,7 @@ class StoreKeeper {
     AgentSettings settings;
     std::shared_ptr<const Maps> maps;
     bool closing = false;
+    std::function<void()> ended;
   };
 
   void Run();

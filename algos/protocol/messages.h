@@ -17,39 +17,10 @@
 
 #include "algos/base/ids.h"
 #include "algos/layer_map.h"
-#include "algos/placement.h"
+#include "algos/protocol/group_info.h"
 #include "algos/protocol/identity.h"
 
 namespace evenkeel {
-
-// ---- What a group is; equal for all its ranks, checked at Attach -----------------------------------------------
-
-// Where tokens are counted (rule 29).
-enum class CountPlace : uint32_t {
-  kAfterDispatch = 0,  // by the rank that computes them, per local slot
-  kRouter = 1,         // by the rank that routes them, per slot of the whole layer
-};
-
-// How ranks route (rule 15). Replicated groups get static maps.
-enum class Routing : uint32_t { kSender = 0, kReplicated = 1 };
-
-struct GroupInfo {
-  std::string name;
-  std::string model;             // engines of another model are refused
-  uint64_t weights_version = 0;  // only equal versions exchange weights (rule 22)
-  uint64_t manifest_digest = 0;  // names, types, sizes and layouts of the per-expert tensors (rule 23)
-  algos::Shape shape;            // of the tables: shape.num_ranks is the most ranks that the group may ever have
-  int world = 0;                 // ranks [0, world) made the group; those above may join later. 0: all of shape
-  int num_layers = 0;
-  int num_nodes = 1;
-  uint64_t expert_bytes = 0;  // of all tensors of one expert of one layer
-  CountPlace count_place = CountPlace::kAfterDispatch;
-  Routing routing = Routing::kSender;
-
-  int num_first_ranks() const { return world == 0 ? shape.num_ranks : world; }
-
-  friend bool operator==(const GroupInfo&, const GroupInfo&) = default;
-};
 
 // ---- Agent to controller -----------------------------------------------------------------------------------------
 
@@ -73,6 +44,7 @@ struct Attach {
   Epoch quiesced_epoch;      // the engine has quiesced here (rule 11)
   View view;                 // newest known
   bool joining = false;      // the engine was started to join: it waits for its first maps outside the set (rule 4)
+  bool suspended = false;    // its slots are not what this says until it attaches again (rule 22)
   std::vector<SlotRecord> slots;  // [num_layers * slots_per_rank], this rank's own
 };
 
@@ -111,11 +83,13 @@ struct LoadReport {
   uint64_t num_unrouted_tokens = 0;  // routed to -1: their expert had no live replica
 };
 
-// What the agent sees of its engine. Sent at once when `alive` turns false and with every load report.
+// What the agent sees of its engine. Sent at once when `alive` turns false or `suspended` true, and with every load
+// report. That an engine has resumed is told by another Attach alone, with its slots and version.
 struct EngineStatus {
   bool alive = true;  // its lock is held (rule 19)
   bool idle = false;
   bool leaving = false;            // it said that it is about to end (rule 24)
+  bool suspended = false;          // its weights are about to change, or do (rule 22)
   bool called_begin_step = false;  // ever, in this incarnation
   bool called_end_step = false;
   bool called_route = false;
@@ -240,11 +214,14 @@ struct CancelMove {
   uint64_t generation = 0;
 };
 
+// To one that is suspended: nobody reads its slots any more, and nobody will before it resumes.
+struct SlotsReleased {};
+
 // The stream will be closed: why, and whether it makes sense to come back.
 struct Refused {
   absl::Status status;
 };
 
-using ControllerMessage = std::variant<Welcome, ViewUpdate, MapsUpdate, MoveOrder, CancelMove, Refused>;
+using ControllerMessage = std::variant<Welcome, ViewUpdate, MapsUpdate, MoveOrder, CancelMove, Refused, SlotsReleased>;
 
 }  // namespace evenkeel

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/core/weights.h"
 
 namespace evenkeel::controller {
 
@@ -191,8 +192,13 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
 
 absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId session, const Attach& attach,
                                                  absl::Time now, Effects& effects) {
-  EVENKEEL_RETURN_IF_ERROR(CheckSameGroup(group.info, attach.group));
   const RankId rank = attach.member.rank;
+  GroupInfo same_weights = attach.group;
+  // A member's weights may have changed since; one that comes must have those of the group.
+  if (attach.view.number > 0 || group.members.at(rank).member == attach.member) {
+    same_weights.weights_version = group.info.weights_version;
+  }
+  EVENKEEL_RETURN_IF_ERROR(CheckSameGroup(group.info, same_weights));
   LearnView(group, attach.view, now, effects);
   EVENKEEL_RETURN_IF_ERROR(RefuseExpelled(group, session, attach, effects));
   const bool known = group.members.at(rank).member == attach.member;
@@ -207,6 +213,7 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
     group.evidence.Forget(rank, now);
   }
   group.evidence.Hear(rank, now);
+  group.evidence.HearSuspended(rank, attach.suspended);
   MemberRecord& member = group.members.at(rank);
   if (!member.in_view()) {
     // It was a member, and is to learn that it is none any more.
@@ -214,7 +221,10 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
     return admission;
   }
   Effects orders;
-  TakeInventory(group, attach, now, orders);
+  if (!attach.suspended) {
+    group.slots.SetRenewed(rank, group.formed && attach.group.weights_version != group.info.weights_version);
+    TakeInventory(group, attach, now, orders);
+  }
   if (group.term > 0) {
     Greet(group, member, attach, effects);
     CancelOrphans(group, member, orders);
@@ -270,18 +280,13 @@ void HoldFresh(GroupState& group) {
 
 bool FormGroup(GroupState& group, Effects& effects) {
   if (group.formed || group.term == 0 || !group.members.AllAttached()) return false;
+  if (group.members.FirstUnsettled(group.info.weights_version).has_value()) return false;
   group.formed = true;
   group.restores.Look();
   HoldFresh(group);
   group.publisher.PublishView({group.highest_view + 1, group.members.Members()}, group.members, effects);
   ++group.highest_view;
-  for (const FingerprintConflict& conflict : group.slots.FixFingerprints()) {
-    group.Alert(absl::StrCat("replicas of expert ", conflict.expert.value(), " of layer ", conflict.layer.value(),
-                             " disagree: fingerprint ", absl::Hex(conflict.kept, absl::kZeroPad16), " on rank ",
-                             conflict.rank_kept.value(), ", ", absl::Hex(conflict.other, absl::kZeroPad16), " on rank ",
-                             conflict.rank_other.value(), "; the first is used, and not moved"),
-                effects);
-  }
+  AlertConflicts(group, group.slots.FixFingerprints(), effects);
   if (!group.MayPublish()) return true;
   group.slots.NameAllConfirmed(group.publisher.next_epoch());
   return true;

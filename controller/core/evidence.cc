@@ -33,6 +33,7 @@ void Evidence::HearStatus(RankId rank, const EngineStatus& status, absl::Time no
   Of& of = At(rank);
   of.heard = now;
   of.busy_until = status.busy_lease > absl::ZeroDuration() ? now + status.busy_lease : absl::InfinitePast();
+  of.suspended |= status.suspended;
   // What an engine waits for is not its own fault.
   of.in_step = status.oldest_open_step > absl::ZeroDuration() && status.waiting_for.empty();
   if (!of.in_step || status.num_steps != of.num_steps) of.progressed = now;
@@ -60,7 +61,8 @@ void Evidence::Forget(RankId rank, absl::Time now) {
 absl::Time Evidence::SilentSince(RankId rank, const EvidenceRules& rules, absl::Time now) const {
   const Of& of = At(rank);
   if (of.busy_until > now) return absl::InfiniteFuture();
-  if (now - of.heard >= rules.agent_lease) return of.heard;
+  const absl::Duration lease = of.suspended ? std::max(rules.agent_lease, rules.engine_lease) : rules.agent_lease;
+  if (now - of.heard >= lease) return of.heard;
   if (of.in_step && now - of.progressed >= rules.engine_lease) return of.progressed;
   return absl::InfiniteFuture();
 }

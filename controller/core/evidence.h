@@ -68,6 +68,10 @@ class Evidence {
   void NoteEnded(RankId reporter, RankId accused, absl::Time now);
   void NoteLeaving(RankId rank, absl::Time now);
 
+  // Its agent attached: whether its engine is suspended. Then its peers wait for what may take long, and its agent has
+  // engine_lease to come back.
+  void HearSuspended(RankId rank, bool suspended) { At(rank).suspended = suspended; }
+
   // Another engine stands for the rank, or none: nothing is held against it, nothing that it said counts.
   void Forget(RankId rank, absl::Time now);
   // It was expelled for its silence; counts as part of the group until Forget.
@@ -88,6 +92,7 @@ class Evidence {
     absl::Time progressed = absl::InfinitePast();  // its engine ended a step, was idle, or waited for others
     uint64_t num_steps = 0;
     bool in_step = false;
+    bool suspended = false;
     std::optional<RankId> ended_by;  // the first that saw it
     bool leaving = false;
     bool expelled_silent = false;

@@ -19,6 +19,7 @@
 #include "controller/core/rollout_book.h"
 #include "controller/core/slow_loop.h"
 #include "controller/core/survival.h"
+#include "controller/core/weights.h"
 
 namespace evenkeel::controller {
 
@@ -217,6 +218,7 @@ void Group::Advance(absl::Time now, Effects& effects) {
   group.fast_loop.SetAbsent(group.members.AbsentRanks());
   group.loads.SetAbsent(group.members.AbsentRanks());
   if (group.term > 0) ExpelLost({group, operations_, next_plan_id_}, now, effects);
+  AdvanceWeights(group, now, effects);
   if (FormGroup(group, effects)) {
     ResumeRankChanges(group, std::exchange(rank_changes_, {}), std::exchange(left_before_, {}), now);
     AfterForming(now);
@@ -254,6 +256,7 @@ void Group::AfterForming(absl::Time now) {
 Publisher::LayerMaps Group::SharesIfDue(absl::Time now) {
   GroupState& group = *state_;
   if (!std::exchange(windows_closed_, false) || !settings_.shares_enabled || !group.publisher.published()) return {};
+  if (!group.weights.text.empty()) return {};  // replicas may differ
   if (now < group.next_shares || !group.StaticReason().empty()) {
     windows_closed_ = true;
     return {};
@@ -280,7 +283,7 @@ void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
 
 void Group::SetWakeup(absl::Time now) {
   const GroupState& group = *state_;
-  next_wakeup_ = std::min(group.loads.NextEdge(), NextLook(group, now));
+  next_wakeup_ = std::min({group.loads.NextEdge(), NextLook(group, now), NextWeightsLook(group)});
   if (!group.formed) return;
   next_wakeup_ = std::min({next_wakeup_, group.restores.NextWakeup(), group.publisher.NextWakeup(),
                            group.orders.NextWakeup(), group.rollouts.NextWakeup(), group.changes.next_wakeup});

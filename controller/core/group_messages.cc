@@ -9,6 +9,7 @@
 #include "algos/base/status_macros.h"
 #include "controller/core/admission.h"
 #include "controller/core/group.h"
+#include "controller/core/weights.h"
 
 namespace evenkeel::controller {
 
@@ -71,6 +72,8 @@ absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::
     state_->evidence.HearStatus(rank, message, now);
     if (!message.alive) state_->evidence.NoteEnded(rank, rank, now);
     if (message.leaving) state_->evidence.NoteLeaving(rank, now);
+    if (message.suspended) NoteSuspended(*state_, member, now, effects);
+    needs_advance_ |= message.suspended;
     needs_advance_ |= !message.alive || message.leaving || !message.waiting_for.empty();
   }
   member.engine = message;

@@ -41,6 +41,10 @@ MemberStatus ReportMember(const GroupState& group, const MemberRecord& member, R
     status.note = "its agent is away";
   } else if (!member.engine.alive) {
     status.note = "its engine has ended";
+  } else if (member.suspended) {
+    status.note = "is suspended: its weights change";
+  } else if (!group.weights.text.empty()) {
+    status.note = absl::StrCat("has weights version ", member.weights_version.value_or(0));
   }
   return status;
 }
@@ -123,6 +127,9 @@ void AddLostExperts(const LayerRedundancy& layer, RedundancyReport& report) {
 
 void AddProblems(const GroupState& group, RedundancyReport& report) {
   if (const std::string reason = group.StaticReason(); !reason.empty()) report.problems.push_back(reason);
+  if (!group.weights.text.empty()) {
+    report.problems.push_back(absl::StrCat(group.weights.text, ": nothing is moved until all have the same weights"));
+  }
   for (size_t r = 0; r < group.members.members().size(); ++r) {
     const MemberRecord& member = group.members.members()[r];
     if (member.standing == Standing::kLost) report.problems.push_back(absl::StrCat("rank ", r, " was lost"));

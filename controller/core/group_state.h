@@ -90,6 +90,13 @@ struct Emergency {
   int num_failed = 0;
 };
 
+// What was said of ranks with other weights.
+struct WeightsWatch {
+  std::string text;  // why nothing is moved; empty: all have the same
+  absl::Time since;
+  bool alerted = false;
+};
+
 struct GroupState {
   static constexpr size_t kAlertsKept = 32;
 
@@ -112,7 +119,7 @@ struct GroupState {
   GroupState(const GroupState&) = delete;
   GroupState& operator=(const GroupState&) = delete;
 
-  const GroupInfo info;
+  GroupInfo info;  // but for its weights version, constant
   const GroupSettings settings;
   uint32_t term;        // 0: not taken yet
   bool formed = false;  // view and maps were published under this term
@@ -142,6 +149,7 @@ struct GroupState {
   std::optional<RunningOperation> running;
   RankChanges changes;
   std::optional<Emergency> emergency;
+  WeightsWatch weights;
   std::string held_back;  // why silent ranks stay, while they do
   View told_view;         // the newest that any agent told, until the group has formed
   std::deque<std::string> alerts;

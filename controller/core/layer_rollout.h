@@ -34,6 +34,7 @@ struct RolloutWave {
   absl::Time begun;
   absl::Time deadline;
   bool verified_any = false;
+  bool paused = false;  // given up because a rank was suspended: nobody's fault
 };
 
 // Who holds a layer up; rank none: nobody.

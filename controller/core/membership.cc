@@ -27,6 +27,9 @@ void Membership::Take(MemberRecord& record, SessionId session, const Attach& att
   record.fresh = attach.joining && attach.epoch == Epoch();
   record.endpoints = attach.endpoints;
   record.engine.alive = true;
+  record.suspended = attach.suspended;
+  record.released = false;
+  record.weights_version = attach.group.weights_version;
   record.changed = now;
 }
 
@@ -139,6 +142,27 @@ std::optional<RankId> Membership::FirstNotQuiesced(Epoch epoch, uint64_t view_nu
     }
   }
   return std::nullopt;
+}
+
+std::optional<RankId> Membership::FirstUnsettled(uint64_t version) const {
+  for (size_t r = 0; r < members_.size(); ++r) {
+    const MemberRecord& record = members_[r];
+    if (!record.counts() || !record.known()) continue;
+    if (record.suspended || record.weights_version != version) return RankId(static_cast<int32_t>(r));
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> Membership::CommonWeights() const {
+  std::optional<uint64_t> common;
+  for (const MemberRecord& record : members_) {
+    // Whom a view names and nobody has heard yet may have anything.
+    if (!record.counts() || !record.weights_version.has_value()) continue;
+    if (record.suspended) return std::nullopt;
+    if (common.has_value() && common != record.weights_version) return std::nullopt;
+    common = record.weights_version;
+  }
+  return common;
 }
 
 std::optional<RankId> Membership::LikelyCulprit(Epoch epoch, uint64_t view_number) const {

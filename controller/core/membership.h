@@ -39,7 +39,11 @@ struct MemberRecord {
   Standing standing = Standing::kAbsent;
   absl::Time stood;    // when it came to stand so
   bool fresh = false;  // its engine was started to join and had no maps yet when its agent attached
-  bool held = false;   // joining, and not told yet that it is in the view: it has no maps and sends nothing (rule 14)
+  // Its weights are about to change, or do: nothing is read from it or moved (rule 22).
+  bool suspended = false;
+  bool released = false;                    // and it was told that nobody reads its slots
+  std::optional<uint64_t> weights_version;  // as it said when it attached last
+  bool held = false;  // joining, and not told yet that it is in the view: it has no maps and sends nothing (rule 14)
 
   bool in_view() const { return IsInView(standing); }
   // Whether it has maps, or may have: then all that is moved or left waits for it (rule 13).
@@ -105,6 +109,11 @@ class Membership {
   std::optional<RankId> LikelyCulprit(Epoch epoch, uint64_t view_number) const;
   // The newest epoch at which all have quiesced, whether attached or not.
   Epoch OldestQuiesced() const;
+
+  // The first that counts and is suspended, or has other weights than `version`; none: moves may run (rule 22).
+  std::optional<RankId> FirstUnsettled(uint64_t version) const;
+  // The version of all that count and are known, where it is the same and none is suspended.
+  std::optional<uint64_t> CommonWeights() const;
 
   // In the view.
   std::vector<Member> Members() const;

@@ -63,7 +63,8 @@ void TakeIn(Planning planning, absl::Time now, Effects& effects) {
   if (!group.MayPublish()) return;
   std::vector<RankId> taken, unasked;
   for (const auto& [rank, waiter] : group.members.waiters()) {
-    if (!IsInView(group.members.at(rank).standing) && IsWanted(group, rank)) taken.push_back(rank);
+    const bool fits = !waiter.attach.suspended && waiter.attach.group.weights_version == group.info.weights_version;
+    if (fits && !IsInView(group.members.at(rank).standing) && IsWanted(group, rank)) taken.push_back(rank);
   }
   if (taken.empty()) return;
   for (RankId rank : taken) {
@@ -253,6 +254,10 @@ std::string WhatItWaitsFor(const GroupState& group, RankId rank, absl::Time now)
     case Standing::kServing:
       break;
   }
+  if (record.suspended) return "is suspended: its weights change";
+  if (!group.weights.text.empty()) {
+    return absl::StrCat("has weights version ", record.weights_version.value_or(0));
+  }
   return "";
 }
 
@@ -365,7 +370,10 @@ MembershipStatus ReportMembership(const GroupState& group, absl::Time now) {
       out.operation = change.operation_id;
       break;
     }
-    if (out.operation.empty() && !out.waiting && record.standing != Standing::kJoining) out.note.clear();
+    out.weights_version = record.weights_version.value_or(0);
+    out.suspended = record.suspended;
+    const bool is_told = out.waiting || record.standing == Standing::kJoining || !group.weights.text.empty();
+    if (out.operation.empty() && !is_told) out.note.clear();
     status.ranks.push_back(std::move(out));
   }
   return status;

@@ -26,6 +26,8 @@ struct RankStatus {
   int num_slots_live = 0;  // over all layers
   absl::Time since = absl::InfinitePast();
   bool safe_to_terminate = false;  // nothing in the group refers to it any more
+  uint64_t weights_version = 0;    // as it said when it attached last; 0 too where it never did
+  bool suspended = false;          // its weights are about to change, or do
   std::string operation = {};      // of the admission or drain under way
   std::string note = {};           // what it waits for, for people
 

@@ -126,6 +126,7 @@ void Restores::Plan(absl::Time now, const SlotLoads& loads) {
   EndRestores(now);
   looks_ = !dead_.empty() || !restores_.empty();
   if (dead_.empty() || !AnyStore(scene_.members)) return;
+  if (scene_.members.FirstUnsettled(scene_.info.weights_version).has_value()) return;
   LayerId layer;
   std::vector<uint64_t> slot_loads;
   for (const Key& key : dead_) {
@@ -148,6 +149,7 @@ int Restores::NumOrdersInto(RankId rank) const {
 
 void Restores::SendOrders(absl::Time now, uint64_t view_number, Effects& effects) {
   sent_ = now;
+  if (scene_.members.FirstUnsettled(scene_.info.weights_version).has_value()) return;
   for (auto& [key, restore] : restores_) {
     const auto& [layer, expert] = key;
     const Slot& slot = scene_.slots.at(layer, restore.slot);

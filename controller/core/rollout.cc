@@ -56,6 +56,17 @@ void Rollouts::ReturnRetired(LayerId layer, const RolloutWave& wave) {
   }
 }
 
+void Rollouts::Pause(absl::Time now, Effects& effects) {
+  for (auto& [layer, rollout] : layers_) {
+    if (!rollout.in_wave || std::exchange(rollout.wave.paused, true)) continue;
+    for (WaveMove& move : rollout.wave.moves) {
+      if (move.state == WaveMove::State::kWaiting) move.state = WaveMove::State::kEnded;
+      if (move.state != WaveMove::State::kOrdered) continue;
+      scene_.orders.Cancel(layer, move.plan.slot, scene_.members, scene_.slots, now, effects);
+    }
+  }
+}
+
 // ---- Waves
 
 void Rollouts::Plan(absl::Time now, const SlotLoads& loads, Effects& effects) {
@@ -89,6 +100,7 @@ void Rollouts::PlanLayer(LayerId layer, LayerRollout& rollout, absl::Time now, c
   const int others = NumActive() - (rollout.backing_off ? 1 : 0);
   if (others >= scene_.settings.concurrent_layers_max) return;
   if (!scene_.members.AllAttached()) return;  // silence freezes waves
+  if (scene_.members.FirstUnsettled(scene_.info.weights_version).has_value()) return;
   BeginWave(layer, rollout, now, loads, staged);
 }
 
@@ -101,7 +113,8 @@ void Rollouts::CloseWave(LayerId layer, LayerRollout& rollout, absl::Time now, s
       staged.push_back(move.plan.slot);
     }
   }
-  if (rollout.wave.verified_any || rollout.wave.moves.empty()) {
+  if (rollout.wave.paused) ReturnRetired(layer, rollout.wave);
+  if (rollout.wave.verified_any || rollout.wave.moves.empty() || rollout.wave.paused) {
     rollout.num_undone = rollout.num_failed = rollout.num_undone_by_culprit = 0;
     return;
   }
@@ -290,6 +303,15 @@ int Rollouts::NumActive() const {
 }
 
 Blame Rollouts::FindBlame(LayerId layer, const LayerRollout& rollout, uint64_t view_number) const {
+  if (!rollout.in_wave) {
+    const auto unsettled = scene_.members.FirstUnsettled(scene_.info.weights_version);
+    if (unsettled.has_value()) {
+      const MemberRecord& member = scene_.members.at(*unsettled);
+      return {*unsettled, member.suspended ? "is suspended"
+                                           : absl::StrCat("has weights version ", member.weights_version.value_or(0),
+                                                          ", others ", scene_.info.weights_version)};
+    }
+  }
   return controller::FindBlame(layer, rollout, scene_.members, scene_.slots, view_number);
 }
 

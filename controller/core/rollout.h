@@ -63,6 +63,9 @@ class Rollouts {
 
   // Tokens per slot of a layer, for choosing which replicas retire first.
   using SlotLoads = std::function<std::vector<uint64_t>(LayerId)>;
+  // A rank is suspended: the waves at hand end as soon as their moves have, which are given up. None is begun until all
+  // ranks have the same weights (rule 22).
+  void Pause(absl::Time now, Effects& effects);
   // Closes waves whose moves have all ended, ends those past their deadline, begins new ones.
   void Plan(absl::Time now, const SlotLoads& loads, Effects& effects);
   // Orders the moves whose slots may be written now. `view_number`: that all must have quiesced at too.

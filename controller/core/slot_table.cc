@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "algos/base/check.h"
 
 namespace evenkeel::controller {
@@ -23,6 +25,15 @@ void Clear(Slot& slot, SlotUse use) {
 
 }  // namespace
 
+std::string Describe(const FingerprintConflict& conflict) {
+  const auto hex = [](uint64_t value) { return absl::StrCat(absl::Hex(value, absl::kZeroPad16)); };
+  const std::string kept = conflict.rank_kept.valid()
+                               ? absl::StrCat(hex(conflict.kept), " on rank ", conflict.rank_kept.value())
+                               : absl::StrCat(hex(conflict.kept), " as it was fixed");
+  return absl::StrCat("disagree: fingerprint ", kept, ", ", hex(conflict.other), " on rank ",
+                      conflict.rank_other.value());
+}
+
 SlotTable::SlotTable(const algos::Shape& shape, int num_layers, int mismatches_until_condemned)
     : shape_(shape),
       num_layers_(num_layers),
@@ -32,7 +43,9 @@ SlotTable::SlotTable(const algos::Shape& shape, int num_layers, int mismatches_u
       num_live_(static_cast<size_t>(num_layers) * static_cast<size_t>(shape.num_experts), 0),
       expected_(num_live_.size(), 0),
       fixed_(num_live_.size(), false),
-      conflict_(num_live_.size(), false) {}
+      renewed_(barred_.size(), false) {}
+
+bool SlotTable::AnyRenewed() const { return std::ranges::count(renewed_, true) > 0; }
 
 std::span<const Slot> SlotTable::layer(LayerId layer) const {
   return std::span(slots_).subspan(IndexOf(layer, SlotIdx(0)), static_cast<size_t>(shape_.num_slots()));
@@ -71,7 +84,10 @@ SlotTable::Outcome SlotTable::Confirm(LayerId layer, SlotIdx slot, const SlotRec
 SlotTable::Outcome SlotTable::ConfirmLive(LayerId layer, SlotIdx at, const SlotRecord& record) {
   Slot& slot = Mutable(layer, at);
   slot.generation = std::max(slot.generation, record.generation);
-  if (record.state == SlotState::kVerified && record.expert == slot.expert && record.fingerprint == slot.fingerprint) {
+  const bool whole = record.state == SlotState::kVerified && record.expert == slot.expert;
+  if (whole && (MayDiffer(at) || Matches(layer, record.expert, record.fingerprint))) {
+    slot.fingerprint = record.fingerprint;
+    slot.content_generation = record.generation;
     return Outcome::kNothing;
   }
   TakeOut(layer, at);
@@ -103,7 +119,7 @@ SlotTable::Outcome SlotTable::ConfirmIdle(LayerId layer, SlotIdx at, const SlotR
     case SlotState::kVerified:
       if (same) return Outcome::kNothing;
       Clear(slot, SlotUse::kFree);
-      if (!Matches(layer, record.expert, record.fingerprint)) return Outcome::kUpdated;
+      if (!MayDiffer(at) && !Matches(layer, record.expert, record.fingerprint)) return Outcome::kUpdated;
       slot.use = SlotUse::kVerified;
       slot.expert = record.expert;
       slot.fingerprint = record.fingerprint;
@@ -220,14 +236,23 @@ std::vector<FingerprintConflict> SlotTable::FixFingerprints() {
   return conflicts;
 }
 
+std::vector<FingerprintConflict> SlotTable::Refix(Version version) {
+  renewed_.assign(renewed_.size(), false);
+  if (version == Version::kAnother) {
+    fixed_.assign(fixed_.size(), false);
+    conflicts_.clear();
+  }
+  return FixFingerprints();
+}
+
 void SlotTable::FixFingerprint(LayerId layer, ExpertId expert, std::span<const SlotIdx> slots,
                                std::vector<FingerprintConflict>& conflicts) {
   const size_t index = ExpertIndex(layer, expert);
-  if (fixed_[index]) return;
   SlotIdx kept;
   long most = 0;
   for (SlotIdx slot : slots) {
     const uint64_t value = at(layer, slot).fingerprint;
+    if (fixed_[index] && value != expected_[index]) continue;
     const long count =
         std::ranges::count_if(slots, [&](SlotIdx other) { return at(layer, other).fingerprint == value; });
     if (count > most) {
@@ -235,15 +260,27 @@ void SlotTable::FixFingerprint(LayerId layer, ExpertId expert, std::span<const S
       kept = slot;
     }
   }
-  expected_[index] = at(layer, kept).fingerprint;
+  if (!fixed_[index]) expected_[index] = at(layer, kept).fingerprint;
   fixed_[index] = true;
+  const RankId rank_kept = kept.valid() ? shape_.RankOf(kept) : RankId();
   for (SlotIdx slot : slots) {
     const uint64_t other = at(layer, slot).fingerprint;
     if (other == expected_[index]) continue;
-    conflict_[index] = true;
-    conflicts.push_back({layer, expert, shape_.RankOf(kept), shape_.RankOf(slot), expected_[index], other});
-    Clear(Mutable(layer, slot), SlotUse::kFree);
+    conflicts.push_back({layer, expert, rank_kept, shape_.RankOf(slot), expected_[index], other});
+    conflicts_.push_back(conflicts.back());
+    if (at(layer, slot).use == SlotUse::kLive) {
+      TakeOut(layer, slot);
+    } else {
+      Clear(Mutable(layer, slot), SlotUse::kFree);
+    }
   }
+}
+
+const FingerprintConflict* SlotTable::FindConflict(LayerId layer, ExpertId expert) const {
+  for (const FingerprintConflict& conflict : conflicts_) {
+    if (conflict.layer == layer && conflict.expert == expert) return &conflict;
+  }
+  return nullptr;
 }
 
 std::optional<uint64_t> SlotTable::Expected(LayerId layer, ExpertId expert) const {
@@ -330,8 +367,8 @@ algos::Placement SlotTable::LiveAndComing(LayerId layer) const {
 
 bool SlotTable::MayBeAdded(const Place& place) const {
   const Slot& slot = at(place.layer, place.slot);
-  return slot.spare() && !barred_[shape_.RankOf(place.slot).idx()] &&
-         Matches(place.layer, slot.expert, slot.fingerprint);
+  const size_t rank = shape_.RankOf(place.slot).idx();
+  return slot.spare() && !barred_[rank] && !renewed_[rank] && Matches(place.layer, slot.expert, slot.fingerprint);
 }
 
 int SlotTable::NumLive(LayerId layer, ExpertId expert) const { return num_live_[ExpertIndex(layer, expert)]; }

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "algos/base/ids.h"
@@ -49,6 +50,9 @@ struct FingerprintConflict {
   uint64_t kept = 0, other = 0;
 };
 
+// "disagree: fingerprint X on rank A, Y on rank B".
+std::string Describe(const FingerprintConflict& conflict);
+
 class SlotTable {
  public:
   // A slot with `mismatches_until_condemned` fingerprint failures in a row is never used again.
@@ -77,6 +81,10 @@ class SlotTable {
   // The rank is no member any more: its slots hold nothing and leave the maps with the next publish. As with losses,
   // slots in no map that hold an expert without a live slot are staged to be added (rule 26).
   void Drop(RankId rank);
+  // The rank was given other weights than the expected fingerprints are of: what it says of its slots from now on is
+  // taken as it is, until Refix. Its slots stay in the maps, and none is added (rule 22).
+  void SetRenewed(RankId rank, bool renewed) { renewed_[rank.idx()] = renewed; }
+  bool AnyRenewed() const;
   // While barred, no slot of the rank enters the maps, whatever is staged (rule 14).
   void SetBarred(RankId rank, bool barred) { barred_[rank.idx()] = barred; }
   // One record of an inventory, at Attach.
@@ -97,8 +105,14 @@ class SlotTable {
   // Fixes the expected fingerprint of every (layer, expert) from the slots that hold content; where replicas disagree,
   // the value that most have (ties: the lowest slot's). Content that differs is forgotten. Conflicts are returned once.
   std::vector<FingerprintConflict> FixFingerprints();
+  // All ranks have the weights of one version again. Where that is another one than before all fingerprints are fixed
+  // anew; else those that were stay. Live slots that differ leave the maps with the next publish.
+  enum class Version { kAnother, kSame };
+  std::vector<FingerprintConflict> Refix(Version version);
   std::optional<uint64_t> Expected(LayerId layer, ExpertId expert) const;
-  bool InConflict(LayerId layer, ExpertId expert) const { return conflict_[ExpertIndex(layer, expert)]; }
+  bool InConflict(LayerId layer, ExpertId expert) const { return FindConflict(layer, expert) != nullptr; }
+  // The first one of the expert; null if there is none.
+  const FingerprintConflict* FindConflict(LayerId layer, ExpertId expert) const;
 
   // ---- Orders
 
@@ -140,6 +154,7 @@ class SlotTable {
   Slot& Mutable(LayerId layer, SlotIdx slot) { return slots_[IndexOf(layer, slot)]; }
   bool Matches(LayerId layer, ExpertId expert, uint64_t fingerprint) const;
   bool MayBeAdded(const Place& place) const;
+  bool MayDiffer(SlotIdx slot) const { return renewed_[shape_.RankOf(slot).idx()]; }
   Outcome TakeOut(LayerId layer, SlotIdx at);
   void StageSpares(LayerId layer, ExpertId expert);
   Outcome ConfirmLive(LayerId layer, SlotIdx at, const SlotRecord& record);
@@ -156,7 +171,8 @@ class SlotTable {
   std::vector<int32_t> num_live_;   // [layer * num_experts + expert]
   std::vector<uint64_t> expected_;  // likewise; meaningful where fixed_
   std::vector<bool> fixed_;
-  std::vector<bool> conflict_;
+  std::vector<FingerprintConflict> conflicts_;
+  std::vector<bool> renewed_;  // [num_ranks]
   std::vector<Place> adds_, retires_;
   std::vector<LayerId> changed_;  // beyond those of the lists; may repeat
   std::vector<Place> lost_;       // whose `since` the next Commit sets

@@ -302,7 +302,7 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
   if (now < group.next_placement) return;
   if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty() ||
-      group.restores.running()) {
+      group.restores.running() || !group.weights.text.empty()) {
     group.next_placement = now + group.settings.window;
     return;
   }

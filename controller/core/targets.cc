@@ -80,7 +80,8 @@ absl::Status CheckConflicts(const algos::Placement& target, LayerId layer, const
   const algos::Shape& shape = slots.shape();
   for (int s = 0; s < shape.num_slots(); ++s) {
     const ExpertId expert = target.expert_of_slot[static_cast<size_t>(s)];
-    if (!expert.valid() || !slots.InConflict(layer, expert)) continue;
+    const FingerprintConflict* conflict = expert.valid() ? slots.FindConflict(layer, expert) : nullptr;
+    if (conflict == nullptr) continue;
     const RankId rank = shape.RankOf(SlotIdx(s));
     bool held = false;
     for (int local = 0; local < shape.slots_per_rank; ++local) {
@@ -89,7 +90,8 @@ absl::Status CheckConflicts(const algos::Placement& target, LayerId layer, const
     }
     if (!held) {
       return absl::FailedPreconditionError(absl::StrCat("move expert ", expert.value(), " of layer ", layer.value(),
-                                                        " to rank ", rank.value(), ": its replicas disagreed"));
+                                                        " to rank ", rank.value(), ": its replicas ",
+                                                        Describe(*conflict)));
     }
   }
   return absl::OkStatus();

@@ -18,7 +18,7 @@ import ctypes
 import os
 import pathlib
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 # evenkeel_phase
 OTHER, PREFILL, DECODE = 0, 1, 2
@@ -38,6 +38,7 @@ STATUS_NAMES = {
     -3: "resource exhausted",
     -4: "permission denied",
     -5: "internal",
+    -6: "deadline exceeded",
 }
 
 _POST_MOVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32)
@@ -113,6 +114,10 @@ _SIGNATURES = {
     "report_waiting": (_INT, [_PTR, _I32, _I32]),
     "leave": (_INT, [_PTR]),
     "busy_lease": (_INT, [_PTR, _F64]),
+    "suspend": (_INT, [_PTR, _F64, ctypes.POINTER(_Error)]),
+    "reload_expert": (_I32, [_PTR, _I32, _I32]),
+    "resume": (_INT, [_PTR, _U64, ctypes.POINTER(_Error)]),
+    "weights_version": (_U64, [_PTR]),
     "epoch": (_U64, [_PTR, _I32]),
     "physical_to_logical": (_INT, [_PTR, _I32, _I32, _PTR]),
     "logical_to_physical": (_INT, [_PTR, _I32, _I32, _I32, _PTR, _PTR]),
@@ -317,6 +322,28 @@ class Region:
 
     def busy_lease(self, seconds: float):
         self._check(self._call("busy_lease", seconds), "busy lease")
+
+    # ---- Weights that change
+
+    def suspend(self, seconds: float = 30.0):
+        """Waits until no step is open and nobody reads or writes this rank's slots; steps are refused from now on."""
+        error = _Error()
+        self._check(self._call("suspend", seconds, ctypes.byref(error)), "suspend", error)
+
+    def reload_expert(self, layer: int, local_slot: int) -> int:
+        """While suspended: the expert whose weights must be in a local slot before resume(); -1: none."""
+        expert = self._call("reload_expert", layer, local_slot)
+        self._check(0 if expert == -1 else min(expert, 0), f"expert of layer {layer} slot {local_slot}")
+        return expert
+
+    def resume(self, weights_version: int):
+        """The weights are in place, of this version."""
+        error = _Error()
+        self._check(self._call("resume", weights_version, ctypes.byref(error)), "resume", error)
+
+    @property
+    def weights_version(self) -> int:
+        return self._call("weights_version")
 
     # ---- What the maps say
 

@@ -27,6 +27,7 @@
 #include "engine/reference/options.h"
 #include "engine/reference/parallel_experts.h"
 #include "engine/reference/peer_service.h"
+#include "engine/reference/reload.h"
 #include "engine/reference/request_server.h"
 #include "engine/reference/requests.h"
 #include "engine/reference/safetensors.h"
@@ -79,7 +80,7 @@ class Engine {
   absl::Status Meet();
   absl::Status AwaitFirstMap();
   void RunService();
-  void AwaitEnd();
+  absl::Status AwaitEnd();
   void TellStatus(const std::string& error = {});
   void End();
   absl::Status Verdict() const;
@@ -311,16 +312,19 @@ absl::Status Engine::Serve() {
   for (auto& lane : lanes_) {
     lane->thread = std::thread([&lane = *lane] { lane.status = lane.serving->Run(); });
   }
-  AwaitEnd();
+  const absl::Status ended = AwaitEnd();
   counters_.state = EngineState::kStopping;
   End();
   counters_.state = EngineState::kEnded;
-  const absl::Status verdict = Verdict();
+  const absl::Status verdict = ended.ok() || absl::IsCancelled(ended) ? Verdict() : ended;
   TellStatus(std::string(verdict.message()));
   return verdict;
 }
 
-void Engine::AwaitEnd() {
+absl::Status Engine::AwaitEnd() {
+  counters_.weights_version = evenkeel_weights_version(region_);
+  const auto go_on = [this](absl::Duration at_most) { return TellStatus(), WaitForEndSignal(at_most) == 0; };
+  Reload reload(options_.run_dir, options_.rank, config_, {region_, slots_.get(), &counters_, go_on});
   const absl::Time end =
       options_.run_time > absl::ZeroDuration() ? absl::Now() + options_.run_time : absl::InfiniteFuture();
   for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
@@ -329,8 +333,10 @@ void Engine::AwaitEnd() {
       requests_.Close(absl::StrCat("rank ", options_.rank, " is no member any more"));
     }
     TellStatus();
-    if (WaitForEndSignal(std::min(kStatusPeriod, end - now)) != 0) return;
+    if (WaitForEndSignal(std::min(kStatusPeriod, end - now)) != 0) return absl::OkStatus();
+    EVENKEEL_RETURN_IF_ERROR(reload.RunIfAsked());
   }
+  return absl::OkStatus();
 }
 
 void Engine::TellStatus(const std::string& error) {

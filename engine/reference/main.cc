@@ -73,7 +73,8 @@ Each rank is a process of its own. Start one per rank with the same --group, --r
 
 They find each other through sockets in --run_dir and serve real text at once, by the default placement; an
 evenkeel-agent per rank may come and go. What a rank does stands in <run_dir>/engine-<rank>.json, rewritten four times a
-second. SIGTERM ends it; its exit status is 0 when nothing it checked was wrong.)";
+second. A line 'VERSION DIRECTORY SECONDS' in <run_dir>/reload-<rank> has it read its experts anew, from DIRECTORY's
+model.safetensors, suspended for SECONDS at least. SIGTERM ends it; its exit status is 0 when nothing it checked was wrong.)";
 
 // Words of a flag's name may be joined by dashes as well.
 void JoinByUnderscores(char* argument) {

@@ -121,6 +121,7 @@ absl::StatusOr<bool> Serving::Step() {
   WaitWitness& witness = parts_.counters->library_calls;
   const int64_t ticket =
       witness.Watch([&] { return evenkeel_begin_step(parts_.region, options_.lane, phase, EVENKEEL_REAL); });
+  if (ticket == EVENKEEL_FAILED_PRECONDITION) return false;  // suspended
   if (ticket <= 0) return absl::InternalError(absl::StrCat("begin_step: status ", ticket));
   const uint64_t epoch = evenkeel_epoch(parts_.region, options_.lane);
   parts_.counters->epoch = epoch;

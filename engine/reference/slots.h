@@ -7,7 +7,8 @@
 // half overwritten, shows other stamps. Compute looks at both stamps and at the region's own record (expert,
 // generation, verified) before and after each use; what does not fit is a stale use.
 //
-// Threads:   Compute from any thread, each with its own scratch; the rest before evenkeel_ready.
+// Threads:   Compute from any thread, each with its own scratch; Fill and SetVersion before evenkeel_ready and while
+//            suspended.
 // Owns:      nothing; the memory is the region's.
 #pragma once
 
@@ -34,6 +35,8 @@ class Slots {
   static absl::StatusOr<std::unique_ptr<Slots>> Create(evenkeel_region* region, const ModelConfig& config,
                                                        int slots_per_rank, uint64_t weights_version);
 
+  // Of what is filled in from now on.
+  void SetVersion(uint64_t weights_version) { weights_version_ = weights_version; }
   void Fill(int layer, int local_slot, int expert, const ExpertTensors& tensors);
 
   // y = the output of what the slot holds. False where that was not `expert`, whole and unchanged, all the time.
@@ -66,7 +69,7 @@ class Slots {
   evenkeel_region* const region_;
   const ModelConfig config_;
   const int slots_per_rank_;
-  const uint64_t weights_version_;
+  uint64_t weights_version_;
   std::vector<Layer> layers_;
 };
 

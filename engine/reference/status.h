@@ -49,6 +49,10 @@ struct Counters {
   std::atomic<uint64_t> refused_requests = 0;
   std::atomic<uint64_t> resent_requests = 0;
   std::atomic<uint64_t> aborted_steps = 0;
+  std::atomic<uint64_t> weights_version = 0;
+  std::atomic<uint64_t> reloads = 0;     // done
+  std::atomic<uint64_t> suspend_ms = 0;  // that the last one waited until it was suspended
+  std::atomic<bool> suspended = false;   // or about to be
   std::atomic<uint64_t> epoch = 0;
   std::atomic<int> waiting_for = -1;  // rank
   std::atomic<bool> is_member = false;

@@ -101,6 +101,10 @@ absl::StatusOr<std::unique_ptr<AgentRegion>> AgentRegion::Open(const std::string
   if (!locked.ok()) return ToStatus(locked.error);
   RegionHeader& header = view->header();
   if (!locked.value) {
+    // It may be the engine itself, which holds the lock for a moment where there is no agent.
+    if (view->IsSuspended() && header.suspension_granted.Load() != header.suspension.Load()) {
+      return absl::UnavailableError(absl::StrCat("open ", path, ": its engine is being suspended"));
+    }
     return absl::AlreadyExistsError(absl::StrCat("two agents for one rank: the agent with pid ",
                                                  header.agent_pid.Load(), " has rank ", view->sizes().rank,
                                                  " of group ", header.group));
@@ -121,6 +125,13 @@ bool AgentRegion::has_post_move() const { return view_->header().has_post_move.L
 WeightsSegment AgentRegion::weights() const { return {view_->weights(), view_->sizes().weights_bytes}; }
 bool AgentRegion::EngineAlive() const { return view_->memory().IsLockedElsewhere(kEngineLockByte); }
 
+uint64_t AgentRegion::Suspension() const {
+  const uint64_t suspension = view_->header().suspension.Load();
+  return suspension % 2 != 0 ? suspension : 0;
+}
+
+void AgentRegion::GrantSuspension(uint64_t suspension) { view_->header().suspension_granted.StoreAndFence(suspension); }
+
 absl::StatusOr<RegionContent> AgentRegion::ReadContent() const {
   const RegionSizes& sizes = view_->sizes();
   const uint32_t newest = BankOf(view_->newest().Load());
@@ -128,6 +139,7 @@ absl::StatusOr<RegionContent> AgentRegion::ReadContent() const {
   content.group = group_;
   content.member = member();
   content.joining = sizes.joining != 0;
+  content.suspension = Suspension();
   content.term_obeyed = static_cast<uint32_t>(view_->header().term_obeyed.Load());
   content.epoch = Epoch::FromPacked(view_->bank(newest).epoch.Load());
   content.maps_view_number = view_->bank(newest).view_number.Load();
@@ -265,6 +277,7 @@ EngineStatus AgentRegion::ReadStatus() const {
   EngineStatus status;
   status.alive = EngineAlive();
   status.leaving = header.leaving.Load() != 0;
+  status.suspended = Suspension() != 0;
   status.busy_lease = BusyLeaseLeft();
   status.called_begin_step = header.called_begin_step.Load() != 0;
   status.num_calls_waited = header.num_calls_waited.Load();

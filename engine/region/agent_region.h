@@ -47,7 +47,8 @@ struct Quiescence {
 struct RegionContent {
   GroupInfo group;
   Member member;
-  bool joining = false;  // the engine comes to a group under way: its slots were free
+  bool joining = false;     // the engine comes to a group under way: its slots were free
+  uint64_t suspension = 0;  // its number, where the engine is suspended
   uint32_t term_obeyed = 0;
   Epoch epoch;  // of the newest maps
   uint64_t maps_view_number = 0;
@@ -132,6 +133,11 @@ class AgentRegion {
   absl::Duration BusyLeaseLeft() const;
   bool EngineAlive() const;
 
+  // Number of the engine's suspension, 0 while it has not asked for one (rule 22).
+  uint64_t Suspension() const;
+  // From now on the slots' records are the engine's, until it resumes. Requires: nobody reads or writes the slots.
+  void GrantSuspension(uint64_t suspension);
+
   // The slot's bytes, one range per tensor of the layer, in manifest order.
   std::vector<std::span<std::byte>> SlotBytes(LayerId layer, SlotIdx slot) const;
   uint64_t FingerprintSlot(LayerId layer, SlotIdx slot) const;
@@ -158,6 +164,7 @@ class PeerRegion {
 
   const GroupInfo& group() const;
   bool EngineAlive() const;
+  bool IsSuspended() const;  // nothing is to be read, and no mapping kept
   SlotRecord ReadSlot(LayerId layer, int local_slot) const;
   std::vector<std::span<const std::byte>> SlotBytes(LayerId layer, int local_slot) const;
   WeightsSegment weights() const;  // not writable

@@ -20,6 +20,7 @@ enum class ErrorCode {
   kResourceExhausted,
   kPermissionDenied,
   kUnavailable,
+  kDeadlineExceeded,
   kDataLoss,
   kInternal,
 };

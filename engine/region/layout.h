@@ -87,8 +87,8 @@ struct TensorRecord {
 };
 static_assert(sizeof(TensorRecord) == 128);
 
-// A SlotRecord of the protocol: two copies, of which copies[sequence % 2] holds. By the engine before `ready`, by the
-// agent after it.
+// A SlotRecord of the protocol: two copies, of which copies[sequence % 2] holds. By the engine before `ready` and within
+// a granted suspension, by the agent otherwise.
 struct alignas(64) SlotCell {
   struct Copy {
     Word state;
@@ -150,13 +150,12 @@ struct alignas(64) BankCell {
 
 struct alignas(64) RegionHeader {
   static constexpr uint32_t kTag = 0x4E474552u;  // "REGN"
-  static constexpr uint32_t kVersion = 3;        // EVENKEEL_ABI_VERSION
+  static constexpr uint32_t kVersion = 4;        // EVENKEEL_ABI_VERSION
 
   // By the engine at creation; constant.
   char group[64];
   char model[128];
   Word incarnation;  // stored last; 0: still being created
-  uint64_t weights_version;
   uint64_t engine_pid;
   uint64_t engine_start_ticks;  // of the process since boot, from /proc
   uint64_t created_ns;          // CLOCK_REALTIME
@@ -174,6 +173,10 @@ struct alignas(64) RegionHeader {
   Word busy_until_ns;      // CLOCK_MONOTONIC
   Word num_calls_waited;   // as the engine watched them
   Word leaving;            // it is about to end
+  Word weights_version;    // changed only within a granted suspension
+  // Odd: the engine wants its copies and mappings gone, or has changed its weights since they are; even: it has not.
+  // Counts both, so that each suspension has a number of its own.
+  Word suspension;
 
   // By the agent.
   alignas(64) Word newest;  // sequence of the write << 8 | bank of the newest complete maps
@@ -182,6 +185,9 @@ struct alignas(64) RegionHeader {
   Word num_post_move_requests;  // ever
   Word term_obeyed;
   Word agent_pid;  // 0: no agent ever held the region
+  // The suspension in which nobody reads or writes the slots; the engine then writes their records. By the agent, or
+  // by the engine where it holds the agent's lock.
+  Word suspension_granted;
 };
 
 inline uint32_t BankOf(uint64_t newest) { return static_cast<uint32_t>(newest & 0xFF); }

@@ -59,6 +59,7 @@ absl::StatusOr<std::unique_ptr<PeerRegion>> PeerRegion::Open(const std::string& 
 
 const GroupInfo& PeerRegion::group() const { return group_; }
 bool PeerRegion::EngineAlive() const { return view_->memory().IsLockedElsewhere(kEngineLockByte); }
+bool PeerRegion::IsSuspended() const { return view_->IsSuspended(); }
 WeightsSegment PeerRegion::weights() const { return {view_->weights(), view_->sizes().weights_bytes}; }
 
 SlotRecord PeerRegion::ReadSlot(LayerId layer, int local_slot) const {

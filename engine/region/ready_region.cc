@@ -27,7 +27,7 @@ GroupInfo GroupOf(const RegionView& view) {
   GroupInfo group;
   group.name = header.group;
   group.model = header.model;
-  group.weights_version = header.weights_version;
+  group.weights_version = header.weights_version.Load();
   group.manifest_digest = header.manifest_digest;
   group.shape = {
       .num_experts = sizes.num_experts, .num_ranks = sizes.num_ranks, .slots_per_rank = sizes.slots_per_rank};

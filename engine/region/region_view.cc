@@ -182,7 +182,7 @@ uint64_t RegionView::FingerprintSlot(int layer, int local_slot) const {
     const auto bytes = TensorBytes(layer, t, local_slot);
     sum += kernels::FingerprintSum(bytes.data(), bytes.size(), static_cast<uint32_t>(t));
   }
-  return kernels::FinishFingerprint(sum, header().weights_version);
+  return kernels::FinishFingerprint(sum, header().weights_version.Load());
 }
 
 uint64_t RegionView::DigestOfManifest() const {

@@ -81,6 +81,9 @@ class RegionView {
   }
   std::span<std::byte> TensorBytes(int layer, int tensor, int local_slot) const;
 
+  // The engine has asked that nobody reads or writes its slots, and not resumed since.
+  bool IsSuspended() const { return header().suspension.Load() % 2 != 0; }
+
   SlotContent ReadSlot(int layer, int local_slot) const;
   void WriteSlot(int layer, int local_slot, const SlotContent& content) const;
   uint64_t FingerprintSlot(int layer, int local_slot) const;

@@ -27,6 +27,8 @@ inline absl::Status ToStatus(const Error& error) {
       return absl::PermissionDeniedError(error.message);
     case ErrorCode::kUnavailable:
       return absl::UnavailableError(error.message);
+    case ErrorCode::kDeadlineExceeded:
+      return absl::DeadlineExceededError(error.message);
     case ErrorCode::kDataLoss:
       return absl::DataLossError(error.message);
     case ErrorCode::kInternal:

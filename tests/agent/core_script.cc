@@ -99,7 +99,8 @@ struct MessagePrinter {
     std::vector<std::string> slots;
     for (const SlotRecord& record : m.slots) slots.push_back(Short(record));
     return absl::StrCat("attach term ", m.term_obeyed, " epoch ", m.epoch.ToString(), " quiesced ",
-                        m.quiesced_epoch.ToString(), " view ", m.view.number, " [", absl::StrJoin(slots, ", "), "]");
+                        m.quiesced_epoch.ToString(), " view ", m.view.number, m.suspended ? " suspended" : "", " [",
+                        absl::StrJoin(slots, ", "), "]");
   }
   std::string operator()(const Quiesced& m) const {
     return absl::StrCat("quiesced ", m.epoch.ToString(), " view ", m.view_number);
@@ -120,7 +121,11 @@ struct MessagePrinter {
   std::string operator()(const EngineStatus& m) const {
     const bool is_timed = m.mean_step_time > absl::ZeroDuration();
     return absl::StrCat(
-        "engine ", m.alive ? "alive" : "ended", " steps ", m.num_steps,
+        "engine ",
+        !m.alive      ? "ended"
+        : m.suspended ? "suspended"
+                      : "alive",
+        " steps ", m.num_steps,
         is_timed ? absl::StrCat(" mean ", absl::FormatDuration(m.mean_step_time), " a second ", m.steps_per_second)
                  : "");
   }
@@ -169,6 +174,7 @@ struct EffectPrinter {
     return absl::StrCat("fingerprint ", Place(e.layer, e.slot), " g", e.generation);
   }
   std::string operator()(const ReadCounters&) const { return "read counters"; }
+  std::string operator()(const GrantSuspension& e) const { return absl::StrCat("grant ", e.suspension); }
 };
 
 }  // namespace

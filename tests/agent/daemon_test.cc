@@ -180,6 +180,32 @@ TEST_CASE("an expert is moved from another rank's region, verified and reported"
   CHECK(generation == finished->generation);
 }
 
+TEST_CASE("an engine is suspended once the controller says so, and its next agent tells its slots and version",
+          "[daemon]") {
+  Rig rig;
+  const Attach before = rig.Welcome(3);
+  evenkeel_error error = {};
+  CHECK(evenkeel_suspend(rig.engine.get(), 0.3, &error) == EVENKEEL_DEADLINE_EXCEEDED);
+  REQUIRE(rig.controller.Await<EngineStatus>([](const EngineStatus& m) { return m.suspended; }));
+  REQUIRE(rig.controller.Say(SlotsReleased{}));
+  REQUIRE(evenkeel_suspend(rig.engine.get(), 20, &error) == EVENKEEL_OK);
+  CHECK_FALSE(rig.agent->WaitOver(absl::ZeroDuration()));
+  REQUIRE(evenkeel_resume(rig.engine.get(), 8, &error) == EVENKEEL_OK);
+  REQUIRE(rig.agent->WaitOver(kLong));
+  CHECK(rig.agent->outcome().code() == absl::StatusCode::kAborted);
+  rig.agent.reset();
+  rig.agent = StartAgent(rig.engine.path(), rig.controller.address());
+  const Attach after = rig.Welcome(3);
+  CHECK(after.group.weights_version == 8);
+  CHECK_FALSE(after.suspended);
+  REQUIRE(after.slots.size() == before.slots.size());
+  for (size_t i = 0; i < after.slots.size(); ++i) {
+    CHECK(after.slots[i].generation == before.slots[i].generation + 1);
+    CHECK(after.slots[i].expert == before.slots[i].expert);
+    CHECK(after.slots[i].fingerprint != before.slots[i].fingerprint);
+  }
+}
+
 TEST_CASE("content that does not match is not verified", "[daemon]") {
   Rig rig;
   TestRegion source(OptionsOf(rig.directory, 0));

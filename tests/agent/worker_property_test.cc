@@ -179,6 +179,7 @@ class World {
     term_ = effect.term;
   }
   void Do(const StoreView&) {}
+  void Do(const GrantSuspension&) { FAIL("nobody asked for a suspension"); }
   void Do(const CloseStream&) { later_.push_back(StreamOpened{++agent_.stream}); }
   void Do(const SendToController& effect) {
     if (std::holds_alternative<MoveFinished>(effect.message)) ++num_finished_;

@@ -37,8 +37,8 @@ void Cluster::StartJoining(int rank) {
   agent.slots.assign(agent.slots.size(), SlotRecord());
 }
 
-uint64_t Cluster::FingerprintOf(LayerId layer, ExpertId expert) const {
-  return MixBits(static_cast<uint64_t>(layer.value() * 10000 + expert.value() + 1));
+uint64_t Cluster::FingerprintOf(LayerId layer, ExpertId expert, uint64_t version) const {
+  return MixBits(static_cast<uint64_t>(layer.value() * 10000 + expert.value() + 1) + (version << 40));
 }
 
 void Cluster::RestartEngine(int rank) {
@@ -79,6 +79,8 @@ Attach Cluster::AttachOf(int rank) const {
   attach.group.num_layers = options.num_layers;
   attach.group.expert_bytes = 1000;
   attach.group.routing = options.routing;
+  attach.group.weights_version = agent.weights_version;
+  attach.suspended = agent.suspended;
   attach.member = agent.member;
   attach.endpoints = {{"local", "host", std::to_string(rank)}};
   attach.term_obeyed = agent.term_obeyed;
@@ -268,6 +270,9 @@ void Cluster::ToAgent(FakeAgent& agent, const ControllerMessage& message) {
     Obey(agent, *cancel);
   } else if (const auto* refused = std::get_if<Refused>(&message)) {
     agent.refused = refused->status;
+  } else if (std::holds_alternative<SlotsReleased>(message)) {
+    REQUIRE(agent.suspended);
+    agent.released = true;
   }
 }
 
@@ -305,7 +310,8 @@ void Cluster::Obey(FakeAgent& agent, const MoveOrder& order) {
   SlotRecord& record = RecordOf(order.layer, order.slot);
   REQUIRE(options.shape.RankOf(order.slot) == agent.member.rank);
   REQUIRE(order.generation == record.generation + 1);
-  REQUIRE(order.fingerprint == FingerprintOf(order.layer, order.expert));
+  REQUIRE_FALSE(agent.suspended);
+  REQUIRE(order.fingerprint == FingerprintOf(order.layer, order.expert, agent.weights_version));
   REQUIRE(!order.sources.empty());
   REQUIRE(agent.quiesced >= order.retired_since);
   JudgeWrite(order.layer, order.slot);
@@ -314,6 +320,8 @@ void Cluster::Obey(FakeAgent& agent, const MoveOrder& order) {
     const SlotRecord& content = RecordOf(order.layer, source.slot);
     REQUIRE(content.state == SlotState::kVerified);
     REQUIRE(content.expert == order.expert);
+    REQUIRE_FALSE(agents[source.member.rank.idx()].released);
+    REQUIRE(content.fingerprint == order.fingerprint);
   }
   record = {SlotState::kWriting, order.expert, order.generation, 0};
   agent.moves[{order.layer.value(), order.slot.value()}] = order;

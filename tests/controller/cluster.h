@@ -50,6 +50,9 @@ struct FakeAgent {
   bool joining = false;              // started to join: without experts, outside the set
   bool outside = false;              // it is no member: nothing is in use
   bool idle = false;                 // told with every report
+  bool suspended = false;            // its weights are about to change
+  bool released = false;             // and it was told that nobody reads its slots
+  uint64_t weights_version = 0;
   Epoch epoch;
   Maps maps;
   std::vector<Maps> in_use;  // maps that a step may still follow; the newest is `maps`
@@ -102,6 +105,12 @@ class Cluster {
   // Answers what a rank that stalled or held moves owes.
   void Resume(int rank);
 
+  // The rank's engine asks to be suspended; its moves end.
+  void SuspendWeights(int rank);
+  // It has new weights of `version`; its agent attaches again. Requires: it was released.
+  void ResumeWeights(int rank, uint64_t version);
+  uint64_t FingerprintOf(LayerId layer, ExpertId expert, uint64_t version = 0) const;
+
   std::string StateOf(std::string_view operation) const;
   GroupStatus Status() const { return *coordinator->GetGroup(kGroup, now); }
   OperationProgress Operation(std::string_view id) const { return *coordinator->GetOperation(id); }
@@ -136,7 +145,6 @@ class Cluster {
   void Quiesce(FakeAgent& agent);
   void ReportLoad();
   SlotRecord& RecordOf(LayerId layer, SlotIdx slot);
-  uint64_t FingerprintOf(LayerId layer, ExpertId expert) const;
   void JudgeWrite(LayerId layer, SlotIdx slot) const;
   void JudgeMaps(const Maps& maps) const;
   // What `agent` has just been told of, and not before.

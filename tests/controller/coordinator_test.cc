@@ -80,6 +80,9 @@ TEST_CASE("agents of another kind are refused with both values", "[coordinator]"
   }
   SECTION("weights version") {
     attach.group.weights_version = 2;
+    attach.member.incarnation += 1;  // a member's may change
+    attach.view = View();
+    attach.term_obeyed = 0;
     expected = "attach: weights version 2, but the group has 0";
   }
   SECTION("count place") {

@@ -48,7 +48,9 @@ TEST_CASE("an expert whose replicas disagreed goes to no rank that lacks it", "[
   CHECK(CheckConflicts(PlacementOf({0, 1, 1, 1}), kLayer, table).ok());
   const absl::Status refused = CheckConflicts(PlacementOf({0, 1, 1, 0}), kLayer, table);
   CHECK(absl::IsFailedPrecondition(refused));
-  CHECK(refused.message() == "move expert 0 of layer 0 to rank 1: its replicas disagreed");
+  CHECK(refused.message() ==
+        "move expert 0 of layer 0 to rank 1: its replicas disagree: fingerprint 0000000000000007 on rank 0, "
+        "0000000000000008 on rank 1");
 }
 
 }  // namespace

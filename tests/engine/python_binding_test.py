@@ -166,6 +166,20 @@ def test_arrays_that_cannot_hold_the_answer_are_refused(directory):
                 raise AssertionError("too small an array was accepted")
 
 
+def test_weights_are_replaced_between_suspend_and_resume(directory):
+    with make_region(directory) as region:
+        make_ready(region)
+        before = region.slot_content(0, 0)
+        region.suspend(5)
+        expect_error(-2, "begin step", region.begin_step)
+        assert region.reload_expert(0, 0) == before[0]
+        region.resume(12)
+        assert region.weights_version == 12
+        assert region.slot_content(0, 0) == (before[0], before[1] + 1, True)
+        region.end_step(0, region.begin_step())
+        expect_error(-2, "resume", region.resume, 13)
+
+
 def main():
     tests = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
     for test in tests:

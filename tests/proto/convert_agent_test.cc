@@ -58,6 +58,7 @@ TEST_CASE("attach returns unchanged from the wire", "[convert_agent]") {
   CHECK(back.quiesced_epoch == sent.quiesced_epoch);
   CHECK(back.view == sent.view);
   CHECK(back.joining == sent.joining);
+  CHECK(back.suspended == sent.suspended);
   CHECK(back.slots == sent.slots);
 }
 

@@ -51,6 +51,7 @@ TEST_CASE("welcome and refused return unchanged from the wire", "[convert_contro
   CHECK(Returned(welcome).settings == welcome.settings);
   const absl::Status status = absl::FailedPreconditionError("another model");
   CHECK(Returned(Refused{status}).status == status);
+  Returned(SlotsReleased{});
 }
 
 TEST_CASE("views and maps return unchanged from the wire", "[convert_controller]") {

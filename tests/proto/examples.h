@@ -40,6 +40,7 @@ inline Attach ExampleAttach() {
                 .quiesced_epoch = {.term = 9, .number = 3},
                 .view = {.number = 5, .members = {{.rank = RankId(1), .incarnation = 3}}},
                 .joining = true,
+                .suspended = true,
                 .slots = {}};
   for (int i = 0; i < 6; ++i) {
     attach.slots.push_back({.state = static_cast<SlotState>(i % 4),

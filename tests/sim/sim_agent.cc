@@ -296,4 +296,6 @@ void SimAgent::Do(const agent::ReadCounters&) {
   });
 }
 
+void SimAgent::Do(const agent::GrantSuspension&) { Violation("a suspension is granted that no engine asked for"); }
+
 }  // namespace evenkeel::sim

@@ -61,6 +61,7 @@ class SimAgent {
   void Do(const agent::NotifyPostMove& effect);
   void Do(const agent::FingerprintSlot& effect);
   void Do(const agent::ReadCounters& effect);
+  void Do(const agent::GrantSuspension& effect);
 
   void MutateUp(AgentMessage& message);
   void MutateDown(ControllerMessage& message);
