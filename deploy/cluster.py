@@ -95,6 +95,7 @@ class Cluster:
         self.region_dir.mkdir(mode=0o700)
         self.processes: dict[str, subprocess.Popen] = {}
         self.address = ""
+        self.http_address = ""
         self.agents_call = ""  # what agents take for the controller; empty: address
 
     # ---- Processes
@@ -116,18 +117,21 @@ class Cluster:
         config.write_text(json.dumps(self.options.config))
         port_file = self.run_dir / "controller.port"
         port_file.unlink(missing_ok=True)
+        http_port_file = self.run_dir / "controller.http_port"
+        http_port_file.unlink(missing_ok=True)
         listen = self.address or "127.0.0.1:0"
         process = self.spawn("controller", [self.options.binaries.controller, f"--listen={listen}",
                                             f"--config={config}", f"--store={self.run_dir / 'controller.db'}",
-                                            f"--port_file={port_file}"])
+                                            f"--port_file={port_file}", f"--http_port_file={http_port_file}"])
 
         def ready():
             if process.poll() is not None:
                 raise RuntimeError(f"controller ended with {process.returncode}:\n{self.log_of('controller')}")
-            return port_file.exists() and port_file.read_text().strip()
+            return http_port_file.exists() and port_file.exists() and port_file.read_text().strip()
 
         port = wait_for("the controller to listen", ready)
         self.address = f"127.0.0.1:{port.rsplit(':', 1)[-1]}"
+        self.http_address = http_port_file.read_text().strip()
 
     def start_engine(self, rank: int, *extra, join: bool = False):
         """An engine of the first world, or, with `join`, one that comes to the group under way."""

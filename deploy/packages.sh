@@ -10,7 +10,9 @@ evenkeel_build_packages=(
   libabsl-dev libspdlog-dev libfmt-dev catch2 libucx-dev libsqlite3-dev libyaml-dev nlohmann-json3-dev
   libcpp-httplib-dev prometheus-cpp-dev
 )
-evenkeel_test_packages=(clang clang-format git prometheus)
+evenkeel_test_packages=(clang clang-format git prometheus chromium)
+# Where they are not there from elsewhere; Debian's npm and others' node do not go together.
+command -v npm >/dev/null || evenkeel_test_packages+=(nodejs npm)
 
 # install_missing PACKAGE...: as root or through sudo; says what it does, does nothing where all are there.
 install_missing() {

@@ -31,6 +31,11 @@ done
 source deploy/packages.sh
 if [ "$install" = 1 ]; then install_missing "${evenkeel_build_packages[@]}" "${evenkeel_test_packages[@]}"; fi
 say_cuda
+page_flags=()
+if [ "$install" = 1 ] && [ "$coverage" = 0 ]; then deploy/page.sh --test-tools || echo "the page's test is left out"; fi
+if [ -d tests/page/node_modules/playwright-core ]; then
+  page_flags=(--test_env="EVENKEEL_PLAYWRIGHT=$PWD/tests/page/node_modules/playwright-core")
+fi
 bazel="deploy/bazel.sh"
 
 if [ "$coverage" = 1 ]; then exec deploy/coverage.sh "${targets[@]}"; fi
@@ -52,7 +57,7 @@ run_tests() {
   tail -n 1 "$results"
 }
 
-run_tests opt --config=opt -- "${targets[@]}"
+run_tests opt --config=opt "${page_flags[@]}" -- "${targets[@]}"
 if [ "$all" = 1 ]; then
   pure=(//tests/algos/... //tests/agent/... //tests/controller/... //tests/engine/... //tests/proto/... //tests/runtime/... //tests/sim/...)
   run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"

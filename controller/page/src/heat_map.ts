@@ -38,6 +38,8 @@ export class HeatMap {
   private draw(): void {
     const { rows, columns, values } = this.matrix;
     if (rows === 0 || columns === 0) return;
+    this.canvas.dataset.rows = String(rows);
+    this.canvas.dataset.columns = String(columns);
     const cell = Math.max(2, Math.min(12, Math.floor(900 / columns)));
     const height = Math.max(4, Math.min(12, cell));
     this.canvas.width = columns * cell;

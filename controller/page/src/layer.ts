@@ -72,8 +72,9 @@ function bars(name: string, loads: number[], largest: number, colour: string): H
 }
 
 export function showLayer(parent: HTMLElement, group: Group, stats: LayerStats | undefined, map: LayerMap | null): void {
+  if (!stats || !map) { parent.replaceChildren("no load was counted in it yet"); return; }
+  const scrolled = parent.querySelector(".scroll")?.scrollTop ?? 0;
   parent.replaceChildren();
-  if (!stats || !map) { parent.append("no load was counted in it yet"); return; }
   const sizes = sizesOf(group);
   const tokens = stats.tokens_of_expert.map(Number);
   const now = stats.tokens_of_rank.map(Number), before = initialLoads(tokens, sizes), foretold = predictedLoads(tokens, map, sizes);
@@ -88,5 +89,7 @@ export function showLayer(parent: HTMLElement, group: Group, stats: LayerStats |
     .sort((a, b) => b.count - a.count)
     .map(({ count, expert, replicas }) => [String(expert), short(count), String(replicas.length),
       replicas.map((r) => `rank ${Math.floor(r.slot / sizes.slots)} slot ${r.slot % sizes.slots} ${(100 * r.share).toFixed(1)}%`).join(" · ") || "none lives"]);
-  parent.append(element("div", { class: "scroll" }, table([">expert", ">tokens", ">replicas", "where, and its share"], rows)));
+  const list = element("div", { class: "scroll", tabindex: "0" }, table([">expert", ">tokens", ">replicas", "where, and its share"], rows));
+  parent.append(list);
+  list.scrollTop = scrolled;
 }

@@ -8,7 +8,7 @@ import { confirm } from "./confirm";
 import { HeatMap } from "./heat_map";
 import { History } from "./history";
 import { showLayer } from "./layer";
-import { Operations } from "./operations";
+import { makeOperations } from "./operations";
 import { showAlerts, showOverview } from "./overview";
 import { showRanks } from "./ranks";
 import { byId, element } from "./text";
@@ -19,7 +19,7 @@ const detailPeriodMs = 2000;
 const select = byId<HTMLSelectElement>("group");
 const connection = byId("connection");
 const history = new History(byId("imbalance-chart"), byId("moves-chart"));
-const operations = new Operations(byId("operations"));
+const operations = makeOperations();
 const experts = new HeatMap(byId("expert-heat"), "expert", chooseLayer);
 const ranks = new HeatMap(byId("rank-heat"), "rank", chooseLayer);
 
@@ -60,9 +60,11 @@ async function refresh(): Promise<void> {
   if (asked !== group) return;
   detail = { group: found, stats };
   showAlerts(byId("alerts"), found);
+  byId("pause").textContent = found.paused_by ? "Resume…" : "Pause…";
   showHeat();
-  await showChosen();
-  showRanks(byId("ranks"), asked, await api.getMembership(asked));
+  operations.see(found);
+  const [membership] = await Promise.all([api.getMembership(asked), showChosen()]);
+  if (asked === group) showRanks(byId("ranks"), asked, membership);
 }
 
 async function refreshForever(): Promise<void> {
@@ -93,11 +95,12 @@ async function follow(name: string): Promise<void> {
     }, connected),
     api.watch<api.Operation>("WatchOperations", { group: name }, (operation) => operations.take([operation]), connected),
   ];
-  const [past, stats] = await Promise.all([api.listOperations(name), api.getStats(name, 600)]);
+  const shown = refresh();
+  const [past, stats] = await Promise.all([api.listOperations(name), api.getWindows(name, 600)]);
   if (name !== group) return;
   operations.take(past.operations);
   history.add(stats.windows);
-  await refresh();
+  await shown;
 }
 
 async function begin(): Promise<void> {
@@ -116,5 +119,10 @@ async function begin(): Promise<void> {
 
 select.onchange = () => void follow(select.value);
 byId("rearrange").onclick = () => confirm(`Rearrange ${group} now? Experts move while it serves.`, "Rearrange", () => api.start("Rearrange", { group }));
+byId("pause").onclick = () => {
+  if (detail?.group.paused_by) return confirm(`Let the controller balance ${group} by itself again?`, "Resume", async () => { await api.resume(group); await refresh(); });
+  confirm(`Pause ${group}? The controller then plans nothing and changes no shares by itself; what is under way goes on to its end.`, "Pause",
+    async () => { await api.pause(group, "from the web page"); await refresh(); });
+};
 void begin().catch((error: unknown) => { connection.textContent = String(error); });
 void refreshForever();

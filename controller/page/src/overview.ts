@@ -3,7 +3,7 @@
 // Overview: the group in a few figures, and what needs a person.
 
 import type { Group, Stats } from "./api";
-import { bytes, element, imbalance, short } from "./text";
+import { bytes, element, imbalance, short, show } from "./text";
 
 function card(name: string, value: string, note = ""): HTMLElement {
   return element("div", { class: "card" }, element("div", { class: "name" }, name), element("div", { class: "value" }, value), element("div", { class: "note" }, note));
@@ -20,16 +20,16 @@ export function showOverview(parent: HTMLElement, group: Group, stats: Stats | n
     card("moves", short(Number(totals?.moves ?? 0)), `${bytes(Number(totals?.bytes_moved ?? 0))}, ${totals?.moves_failed ?? 0} failed`),
     card("shares", short(Number(totals?.shares_updates ?? 0)), "updates of the fast loop"),
     card("maps", epoch, `term ${group.term}, policy ${group.policy}`),
+    card("ranks", String(group.info?.shape.num_ranks ?? 0), `${group.info?.shape.num_experts ?? 0} experts, ${group.info?.shape.slots_per_rank ?? 0} slots a rank`),
     card("model", group.info?.model ?? "–", `${group.info?.num_layers ?? 0} layers`));
 }
 
 export function showAlerts(parent: HTMLElement, group: Group): void {
-  const alerts = [...group.alerts].reverse().slice(0, 8);
-  for (const wave of group.waves_blocked ?? []) alerts.unshift(`layer ${wave.layer} waits for rank ${wave.rank}: ${wave.reason}`);
-  if (group.imbalance_gap) alerts.unshift(group.imbalance_gap);
-  if (group.store_problem) alerts.unshift(group.store_problem);
-  if (group.static_reason) alerts.unshift(group.static_reason);
-  if (group.forming) alerts.unshift("the group forms: nothing is published until every rank has attached");
+  const alerts = group.ineffective.map((why) => `balancing has no effect: ${why}`);
+  if (group.paused_by) alerts.unshift(`paused by an operator${group.pause_reason ? `: ${group.pause_reason}` : ""}`);
+  if (group.store_problem) alerts.push(`the controller's store: ${group.store_problem}`);
+  for (const layer of group.layers) if (layer.experts_lost.length > 0) alerts.push(`layer ${layer.layer}: no live replica of experts ${layer.experts_lost.slice(0, 16).join(", ")}`);
+  alerts.push(...[...group.alerts].reverse().slice(0, 8));
   parent.hidden = alerts.length === 0;
-  parent.replaceChildren(element("ul", {}, ...alerts.map((alert) => element("li", {}, alert))));
+  show(parent, alerts, () => [element("ul", {}, ...alerts.map((alert) => element("li", {}, alert)))]);
 }

@@ -11,6 +11,7 @@ export function short(value: number): string {
 }
 export const bytes = (value: number) => `${short(value)}B`;
 export const imbalance = (value: number) => (value === 0 ? "–" : value.toFixed(3));
+export const seconds = (us: string) => `${(Number(us) / 1e6).toFixed(2)} s`;
 export const time = (unixUs: string) => new Date(Number(unixUs) / 1000).toLocaleTimeString();
 // "OPERATION_STATE_DONE" -> "done"
 export const word = (name: string, prefix: string) => name.replace(prefix, "").toLowerCase().replaceAll("_", " ");
@@ -22,6 +23,18 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
+}
+
+// Puts `children` into `parent` unless `key` is what is there already, so that what has the focus keeps it; a list keeps
+// how far it was scrolled.
+export function show(parent: HTMLElement, key: unknown, make: () => Child[]): void {
+  const text = JSON.stringify(key);
+  if (parent.dataset.shown === text) return;
+  parent.dataset.shown = text;
+  const scrolled = parent.querySelector(".scroll")?.scrollTop ?? 0;
+  parent.replaceChildren(...make());
+  const list = parent.querySelector(".scroll");
+  if (list) list.scrollTop = scrolled;
 }
 
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
