@@ -26,6 +26,7 @@ ABSL_FLAG(uint64_t, bytes_per_second, 0, "bounds the moves into this rank; 0: as
 ABSL_FLAG(std::string, host_name, "", "in place of this host's identity, by which ranks know who shares memory");
 ABSL_FLAG(std::string, fault, "", "for tests: what goes wrong with transfers, see agent/faulty_transport.h");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or off");
+ABSL_FLAG(std::string, log_format, "text", "text or json");
 
 namespace {
 
@@ -66,8 +67,10 @@ int main(int argc, char** argv) {
   options.fault = absl::GetFlag(FLAGS_fault);
 
   const std::string name = absl::StrCat("agent rank ", options.rank);
-  if (const absl::Status status = evenkeel::runtime::SetUpLogging(name, absl::GetFlag(FLAGS_log_level)); !status.ok()) {
-    std::fprintf(stderr, "evenkeel-agent: %s\n", status.ToString().c_str());
+  const absl::Status logs =
+      evenkeel::runtime::SetUpLogging(name, absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
+  if (!logs.ok()) {
+    std::fprintf(stderr, "evenkeel-agent: %s\n", logs.ToString().c_str());
     return evenkeel::agent::kExitWrongOption;
   }
   const absl::Status status = evenkeel::agent::RunAgent(options, [&signals](absl::Duration at_most) {

@@ -58,5 +58,10 @@ extern const Command kConvertCommand;
 extern const Command kShowCommand;
 extern const Command kSimulateCommand;
 extern const Command kPoliciesCommand;
+extern const Command kPauseCommand;
+extern const Command kResumeCommand;
+extern const Command kExplainCommand;
+extern const Command kHeatCommand;
+extern const Command kRecordCommand;
 
 }  // namespace evenkeel::cli

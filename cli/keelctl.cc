@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "cli/command.h"
@@ -16,10 +17,11 @@ namespace evenkeel::cli {
 
 namespace {
 
-const Command* const kCommands[] = {&kGroupsCommand,     &kRanksCommand,    &kStatsCommand,    &kMapCommand,
-                                    &kRearrangeCommand,  &kAdmitCommand,    &kDrainCommand,    &kCheckCommand,
-                                    &kOperationsCommand, &kCancelCommand,   &kPlanCommand,     &kConvertCommand,
-                                    &kShowCommand,       &kPoliciesCommand, &kSimulateCommand, &kLoadCommand};
+const Command* const kCommands[] = {
+    &kGroupsCommand,  &kRanksCommand,    &kStatsCommand,      &kMapCommand,    &kRearrangeCommand, &kAdmitCommand,
+    &kDrainCommand,   &kCheckCommand,    &kOperationsCommand, &kCancelCommand, &kPlanCommand,      &kConvertCommand,
+    &kShowCommand,    &kPoliciesCommand, &kSimulateCommand,   &kLoadCommand,   &kPauseCommand,     &kResumeCommand,
+    &kExplainCommand, &kHeatCommand,     &kRecordCommand};
 
 constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
@@ -43,7 +45,7 @@ std::string Overview() {
       &text, "\noptions of every command to a controller\n", DescribeOptions(kControllerOptions),
       "\noptions of every command\n", DescribeOptions(kCommonOptions),
       "\nexit status: 0 done, 1 bad news (a failed operation, a problem found), 2 wrong usage, 3 no answer\n"
-      "'keelctl COMMAND --help' teaches a command.\n");
+      "'keelctl COMMAND --help' teaches a command; 'source <(keelctl completion)' has bash complete them.\n");
   return text;
 }
 
@@ -64,6 +66,29 @@ std::string HelpOf(const Command& command) {
 
 auto Named(absl::string_view name) {
   return std::ranges::find_if(kCommands, [&](const Command* command) { return command->name == name; });
+}
+
+// For bash: commands, then the options of the one that was typed.
+std::string BashCompletion() {
+  std::string names, cases;
+  for (const Command* command : kCommands) {
+    const absl::string_view first = command->name.substr(0, command->name.find(' '));
+    if (!absl::StrContains(absl::StrCat(" ", names, " "), absl::StrCat(" ", first, " "))) {
+      absl::StrAppend(&names, names.empty() ? "" : " ", first);
+    }
+    if (first != command->name) continue;
+    absl::StrAppend(&cases, "    ", first, ") options=\"");
+    for (const Option& option : OptionsOf(*command)) {
+      absl::StrAppend(&cases, "--", option.name, option.value.empty() ? " " : "= ");
+    }
+    absl::StrAppend(&cases, "\" ;;\n");
+  }
+  return absl::StrCat(
+      "_keelctl() {\n  local word=${COMP_WORDS[COMP_CWORD]} options=\"\"\n  case \"${COMP_WORDS[1]}\" in\n", cases,
+      "  esac\n  if [ \"$COMP_CWORD\" -eq 1 ]; then options=\"", names,
+      " completion help\"; fi\n  COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n",
+      "  [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace\n  return 0\n}\n",
+      "complete -o default -F _keelctl keelctl\n");
 }
 
 // Some commands' names are of two words, of which the first is a command too.
@@ -113,6 +138,10 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
   if (ordered.empty() || ordered[0] == "--help" || ordered[0] == "help") {
     (ordered.empty() ? err : out) << Overview();
     return ordered.empty() ? kUsage : kDone;
+  }
+  if (ordered[0] == "completion") {
+    out << BashCompletion();
+    return kDone;
   }
   const size_t num_words = NumWords(ordered, 0);
   const auto command = Named(num_words == 2 ? absl::StrCat(ordered[0], " ", ordered[1]) : ordered[0]);

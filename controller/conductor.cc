@@ -21,6 +21,8 @@ namespace evenkeel::controller {
 namespace {
 
 constexpr size_t kRequestIdBytesMax = 128;
+constexpr size_t kReasonBytesMax = 1024;
+constexpr uint64_t kLoadTokensMax = uint64_t{1} << 40;  // of an expert of a layer, where a load is given
 
 template <typename... Fs>
 struct Overloaded : Fs... {
@@ -58,6 +60,23 @@ absl::Status CheckAgainst(const GroupStatus& group, const RearrangeRequested& re
   return absl::OkStatus();
 }
 
+absl::Status CheckLoad(const GroupStatus& group, const std::vector<uint64_t>& load) {
+  const algos::Shape& shape = group.info.shape;
+  const size_t wanted = static_cast<size_t>(group.info.num_layers) * static_cast<size_t>(shape.num_experts);
+  if (load.empty()) return absl::OkStatus();
+  if (load.size() != wanted) {
+    return absl::InvalidArgumentError(absl::StrCat("load has ", load.size(), " numbers: ", group.info.num_layers,
+                                                   " layers x ", shape.num_experts, " experts wanted"));
+  }
+  for (const uint64_t tokens : load) {
+    if (tokens > kLoadTokensMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("load of ", tokens, " tokens: at most ", kLoadTokensMax, " an expert wanted"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckOptions(const std::string& name, const RearrangeRequested& request) {
   EVENKEEL_ASSIGN_OR_RETURN(const algos::NamedPolicy policy, algos::FindPolicy(name));
   algos::PolicyConfig config;
@@ -68,12 +87,6 @@ absl::Status CheckOptions(const std::string& name, const RearrangeRequested& req
 std::string MadeUpId(const char* what) {
   absl::BitGen generator;
   return absl::StrCat(what, "-", absl::Hex(absl::Uniform<uint64_t>(generator), absl::kZeroPad16));
-}
-
-const char* NameOf(OperationState state) {
-  static constexpr const char* kNames[] = {"planning", "running",    "done",     "failed",
-                                           "skipped",  "superseded", "cancelled"};
-  return kNames[static_cast<size_t>(state)];
 }
 
 }  // namespace
@@ -105,7 +118,9 @@ void Conductor::Wake(absl::Time now) {
 
 void Conductor::Step(const Event& event) {
   if (ended_) return;
-  for (Effect& effect : coordinator_.Step(runtime::MonotonicNow(), event)) effects_.push_back(std::move(effect));
+  const absl::Time begun = runtime::MonotonicNow();
+  for (Effect& effect : coordinator_.Step(begun, event)) effects_.push_back(std::move(effect));
+  step_times_.Add(runtime::MonotonicNow() - begun);
   CarryOutWaiting();
 }
 
@@ -160,11 +175,17 @@ void Conductor::CarryOut(const Effect& effect) {
 void Conductor::Keep(const OperationProgress& operation) {
   keeper_.AssertHeld();
   keeper_.Keep(operation);
-  spdlog::log(IsFinal(operation.state) ? spdlog::level::info : spdlog::level::debug,
-              "operation {} group {} state {} layers {}/{} moves {}/{} failed {} bytes {} {}", operation.id,
-              operation.group, NameOf(operation.state), operation.num_layers_done, operation.num_layers,
-              operation.num_moves_done, operation.num_moves, operation.num_moves_failed, operation.bytes_done,
-              operation.detail);
+  const bool final = IsFinal(operation.state);
+  if (final) ++ended_counts_[{operation.group, operation.cause, operation.state}];
+  const bool begins = operation.state == OperationState::kRunning && operation.num_waves == 0;
+  spdlog::log(final || begins ? spdlog::level::info : spdlog::level::debug,
+              "operation {} group {} cause {} state {} layers {}/{} moves {}/{} failed {} bytes {} imbalance {:.3f} to "
+              "{:.3f} seconds planning {:.3f} retiring {:.3f} moving {:.3f} {}",
+              operation.id, operation.group, NameOf(operation.cause), NameOf(operation.state),
+              operation.num_layers_done, operation.num_layers, operation.num_moves_done, operation.num_moves,
+              operation.num_moves_failed, operation.bytes_done, operation.imbalance_before,
+              operation.imbalance_predicted, absl::ToDoubleSeconds(operation.planning),
+              absl::ToDoubleSeconds(operation.retiring), absl::ToDoubleSeconds(operation.moving), operation.detail);
   for (const auto& [id, watcher] : watchers_) watcher(operation);
 }
 
@@ -209,6 +230,7 @@ absl::StatusOr<std::string> Conductor::Rearrange(RearrangeRequested request) {
   EVENKEEL_ASSIGN_OR_RETURN(request.group, ResolveGroup(request.group));
   EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus group, coordinator_.GetGroup(request.group, runtime::MonotonicNow()));
   EVENKEEL_RETURN_IF_ERROR(CheckAgainst(group, request));
+  EVENKEEL_RETURN_IF_ERROR(CheckLoad(group, request.load));
   EVENKEEL_RETURN_IF_ERROR(CheckOptions(request.policy.empty() ? group.policy : request.policy, request));
   if (request.operation_id.empty()) request.operation_id = MadeUpId("rearrange");
   if (!group.running_operation.empty() && !request.dry_run) {
@@ -242,6 +264,31 @@ absl::StatusOr<std::string> Conductor::Drain(DrainRequested request) {
   if (request.operation_id.empty()) request.operation_id = MadeUpId("drain");
   Step(request);
   return request.operation_id;
+}
+
+absl::StatusOr<OperationProgress> Conductor::Pause(const std::string& group, const std::string& reason) {
+  if (reason.size() > kReasonBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("reason is ", reason.size(), " bytes long: at most ", kReasonBytesMax, " wanted"));
+  }
+  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
+  EVENKEEL_ASSIGN_OR_RETURN(const std::string name, ResolveGroup(group));
+  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus status,
+                            coordinator_.GetGroup(name, runtime::MonotonicNow(), GroupDetail::kSummary));
+  if (!status.paused_by.empty()) return coordinator_.GetOperation(status.paused_by);
+  const std::string id = MadeUpId("pause");
+  Step(PauseRequested{id, name, reason});
+  return coordinator_.GetOperation(id);
+}
+
+absl::StatusOr<OperationProgress> Conductor::Resume(const std::string& group) {
+  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
+  EVENKEEL_ASSIGN_OR_RETURN(const std::string name, ResolveGroup(group));
+  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus status,
+                            coordinator_.GetGroup(name, runtime::MonotonicNow(), GroupDetail::kSummary));
+  if (status.paused_by.empty()) return absl::FailedPreconditionError(absl::StrCat("group ", name, " is not paused"));
+  Step(ResumeRequested{name});
+  return coordinator_.GetOperation(status.paused_by);
 }
 
 absl::StatusOr<OperationProgress> Conductor::Cancel(const std::string& operation_id) {

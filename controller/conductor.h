@@ -14,6 +14,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <tuple>
 
 #include "absl/container/btree_map.h"
 #include "absl/status/status.h"
@@ -22,6 +23,7 @@
 
 #include "controller/core/coordinator.h"
 #include "controller/core/event.h"
+#include "controller/core/latency_counts.h"
 #include "controller/keeper.h"
 #include "controller/store.h"
 #include "runtime/strand.h"
@@ -67,6 +69,11 @@ class Conductor {
   absl::StatusOr<std::string> Admit(AdmitRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   absl::StatusOr<std::string> Drain(DrainRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
+  // The operation of the pause, as it then is. See Control.Pause and Resume.
+  absl::StatusOr<OperationProgress> Pause(const std::string& group, const std::string& reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<OperationProgress> Resume(const std::string& group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
   // The operation as it then is. See Control.CancelOperation for errors.
   absl::StatusOr<OperationProgress> Cancel(const std::string& operation_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
@@ -80,6 +87,11 @@ class Conductor {
   // What is wrong with the store, for people; empty: nothing.
   const std::string& store_problem() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   uint64_t num_store_failures() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // How long the coordinator took for each event, and operations that ended, by group, cause and state.
+  const LatencyCounts& step_times() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_) { return step_times_; }
+  using Ended = std::tuple<std::string, Cause, OperationState>;
+  const absl::btree_map<Ended, uint64_t>& ended() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_) { return ended_counts_; }
 
   // Stores what waits. After the strand's own end; repeating it does nothing.
   void Stop() { keeper_.Stop(); }
@@ -102,6 +114,8 @@ class Conductor {
   std::deque<Effect> effects_ ABSL_GUARDED_BY(strand_);  // not carried out yet
   bool keeping_term_ ABSL_GUARDED_BY(strand_) = false;   // they wait for it
   Keeper keeper_;
+  LatencyCounts step_times_ ABSL_GUARDED_BY(strand_);
+  absl::btree_map<Ended, uint64_t> ended_counts_ ABSL_GUARDED_BY(strand_);
   bool ended_ ABSL_GUARDED_BY(strand_) = false;
 };
 

@@ -73,6 +73,20 @@ absl::StatusOr<int> CheckListen(const char* field, const std::string& listen) {
 // Beside an API on any free port nothing is to be fixed.
 std::string DefaultHttpListen(int api_port) { return api_port == 0 ? "127.0.0.1:0" : "127.0.0.1:7401"; }
 
+absl::StatusOr<FastDeploySettings> FastDeployOf(const v1::FastDeployConfig& config) {
+  FastDeploySettings settings;
+  if (config.has_enabled()) settings.enabled = config.enabled();
+  settings.group = config.group();
+  settings.user = config.user();
+  settings.passwd = config.passwd();
+  if (config.has_role()) settings.role = config.role();
+  if (settings.role != "mixed" && settings.role != "prefill" && settings.role != "decode") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("fastdeploy.role is '", settings.role, "': mixed, prefill or decode wanted"));
+  }
+  return settings;
+}
+
 }  // namespace
 
 absl::StatusOr<v1::ControllerConfig> ParseConfig(const std::string& text, absl::string_view source) {
@@ -113,6 +127,11 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
   if (absl::Status status = runtime::ValidateLogLevel(settings.log_level); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("log_level: ", status.message()));
   }
+  if (config.has_log_format()) settings.log_format = config.log_format();
+  if (absl::Status status = runtime::ValidateLogFormat(settings.log_format); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("log_format: ", status.message()));
+  }
+  EVENKEEL_ASSIGN_OR_RETURN(settings.fastdeploy, FastDeployOf(config.fastdeploy()));
   CoordinatorSettings& core = settings.coordinator;
   EVENKEEL_RETURN_IF_ERROR(ReadMs({"listen_interval_ms", 0, 600'000}, config.has_listen_interval_ms(),
                                   config.listen_interval_ms(), &core.listen_interval));
@@ -148,6 +167,7 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
   if (flags.http_listen.has_value()) config.set_http_listen(*flags.http_listen);
   if (!flags.store.empty()) config.set_store(flags.store);
   if (!flags.log_level.empty()) config.set_log_level(flags.log_level);
+  if (!flags.log_format.empty()) config.set_log_format(flags.log_format);
   if (!flags.policy.empty()) config.mutable_defaults()->set_policy(flags.policy);
   if (flags.episode_steps.has_value()) config.mutable_defaults()->set_episode_steps(*flags.episode_steps);
   return SettingsOf(config);
@@ -183,6 +203,12 @@ std::string EffectiveConfig(const ControllerSettings& settings) {
   config.set_http_listen(settings.http_listen);
   config.set_store(settings.store);
   config.set_log_level(settings.log_level);
+  config.set_log_format(settings.log_format);
+  v1::FastDeployConfig* fastdeploy = config.mutable_fastdeploy();
+  fastdeploy->set_enabled(settings.fastdeploy.enabled);
+  fastdeploy->set_group(settings.fastdeploy.group);
+  fastdeploy->set_user(settings.fastdeploy.user);
+  fastdeploy->set_role(settings.fastdeploy.role);
   config.set_tls_certificate(settings.tls_certificate);
   config.set_tls_key(settings.tls_key);
   const CoordinatorSettings& core = settings.coordinator;

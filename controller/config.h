@@ -24,6 +24,15 @@ class ControllerConfig;
 
 namespace evenkeel::controller {
 
+// The routes that FastDeploy's users call.
+struct FastDeploySettings {
+  bool enabled = true;
+  std::string group;  // empty: the only one there is
+  std::string user;
+  std::string passwd;
+  std::string role = "mixed";
+};
+
 struct ControllerSettings {
   std::string listen = "127.0.0.1:7400";
   std::string http_listen;  // empty: no HTTP port
@@ -31,6 +40,8 @@ struct ControllerSettings {
   std::string log_level = "info";
   std::string tls_certificate;  // files; empty: no TLS
   std::string tls_key;
+  std::string log_format = "text";
+  FastDeploySettings fastdeploy;
   CoordinatorSettings coordinator;
 };
 
@@ -41,6 +52,7 @@ struct ConfigFlags {
   std::optional<std::string> http_listen = {};  // may be given as empty
   std::string store;
   std::string log_level;
+  std::string log_format = {};
   std::string policy = {};                     // of `defaults`
   std::optional<uint32_t> episode_steps = {};  // of `defaults`
 };
@@ -53,7 +65,7 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
 // Reads the file, lays the flags over it, checks everything.
 absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags);
 
-// All that is in force, in JSON on one line; SettingsOf of it gives the same settings.
+// All that is in force but passwords, in JSON on one line; SettingsOf of it gives the same settings.
 std::string EffectiveConfig(const ControllerSettings& settings);
 
 }  // namespace evenkeel::controller

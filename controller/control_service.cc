@@ -63,7 +63,8 @@ struct ControlService::State : public RankCalls {
                                 .policy = request.policy(),
                                 .layers = {},
                                 .dry_run = request.dry_run(),
-                                .policy_options = {request.policy_options().begin(), request.policy_options().end()}};
+                                .policy_options = {request.policy_options().begin(), request.policy_options().end()},
+                                .load = {request.load().begin(), request.load().end()}};
       EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
       return conductor.Rearrange(std::move(wanted));
     });
@@ -107,7 +108,8 @@ struct ControlService::State : public RankCalls {
       }
       EVENKEEL_ASSIGN_OR_RETURN(const std::string name, conductor.ResolveGroup(request->group()));
       const StatsQuery query{.num_windows = static_cast<int>(request->num_windows()),
-                             .span = absl::Milliseconds(request->span_ms())};
+                             .span = absl::Milliseconds(request->span_ms()),
+                             .brief = request->brief()};
       EVENKEEL_ASSIGN_OR_RETURN(const GroupStats found,
                                 conductor.coordinator().GetStats(name, query, runtime::MonotonicNow()));
       ToProto(found, response);
@@ -132,6 +134,7 @@ struct ControlService::State : public RankCalls {
                 {.group = request.group(),
                  .interval = absl::Milliseconds(request.interval_ms()),
                  .num_windows = request.num_windows() == 0 ? 1 : static_cast<int>(request.num_windows()),
+                 .brief = request.brief(),
                  .push = [stream](const std::string& group, const v1::StatsUpdate& u) { stream->Push(group, u); }},
                 conductor.coordinator(), runtime::MonotonicNow());
       return absl::OkStatus();
@@ -189,21 +192,44 @@ struct ControlService::State : public RankCalls {
     return absl::OkStatus();
   }
 
-  Unary* CancelOperation(Context* context, const v1::CancelOperationRequest* request,
-                         v1::Operation* response) override {
+  // Answers with the operation that `change` changed on the strand, once the store has it.
+  Unary* AnswerKept(Context* context, v1::Operation* response,
+                    std::function<absl::StatusOr<OperationProgress>()> change) {
     Unary* reactor = context->DefaultReactor();
-    const absl::Status posted = strand.Post([this, reactor, id = request->id(), response] {
+    const absl::Status posted = strand.Post([this, reactor, response, change = std::move(change)] {
       strand.AssertHeld();
       conductor.AssertHeld();
-      const absl::StatusOr<OperationProgress> operation = conductor.Cancel(id);
+      const absl::StatusOr<OperationProgress> operation = change();
       if (!operation.ok()) return reactor->Finish(ToGrpc(operation.status()));
       ToProto(*operation, Decisions::kLeftOut, response);
-      conductor.WhenKept(id, [reactor, id](const absl::Status& kept) {
+      conductor.WhenKept(operation->id, [reactor, id = operation->id](const absl::Status& kept) {
         reactor->Finish(ToGrpc(kept.ok() ? kept : NotKept(id, kept)));
       });
     });
     if (!posted.ok()) reactor->Finish(ToGrpc(posted));
     return reactor;
+  }
+
+  Unary* CancelOperation(Context* context, const v1::CancelOperationRequest* request,
+                         v1::Operation* response) override {
+    return AnswerKept(context, response, [this, id = request->id()] {
+      conductor.AssertHeld();
+      return conductor.Cancel(id);
+    });
+  }
+
+  Unary* Pause(Context* context, const v1::PauseRequest* request, v1::Operation* response) override {
+    return AnswerKept(context, response, [this, group = request->group(), reason = request->reason()] {
+      conductor.AssertHeld();
+      return conductor.Pause(group, reason);
+    });
+  }
+
+  Unary* Resume(Context* context, const v1::ResumeRequest* request, v1::Operation* response) override {
+    return AnswerKept(context, response, [this, group = request->group()] {
+      conductor.AssertHeld();
+      return conductor.Resume(group);
+    });
   }
 
   Unary* ListOperations(Context* context, const v1::ListOperationsRequest* request,

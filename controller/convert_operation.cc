@@ -77,6 +77,17 @@ std::vector<RankId> RanksOf(const v1::Operation& message) {
 
 }  // namespace
 
+const char* NameOf(OperationState state) {
+  static constexpr const char* kNames[] = {"planning", "running",    "done",     "failed",
+                                           "skipped",  "superseded", "cancelled"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+const char* NameOf(Cause cause) {
+  static constexpr const char* kNames[] = {"operator", "slow_loop", "emergency", "takeover", "admit", "drain", "pause"};
+  return kNames[static_cast<size_t>(cause)];
+}
+
 bool IsFinal(OperationState state) { return state != OperationState::kPlanning && state != OperationState::kRunning; }
 
 void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation* message) {
@@ -105,6 +116,9 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
   message->set_bytes_done(value.bytes_done);
   message->set_imbalance_before(value.imbalance_before);
   message->set_imbalance_predicted(value.imbalance_predicted);
+  message->set_planning_us(absl::ToInt64Microseconds(value.planning));
+  message->set_retiring_us(absl::ToInt64Microseconds(value.retiring));
+  message->set_moving_us(absl::ToInt64Microseconds(value.moving));
   if (decisions == Decisions::kLeftOut || value.decisions == nullptr) return;
   for (const LayerDecision& decision : *value.decisions) Fill(decision, message->add_decisions());
 }
@@ -112,7 +126,7 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
 OperationProgress OperationOf(const v1::Operation& message) {
   return {.id = message.id(),
           .group = message.group(),
-          .cause = OneDown(message.cause(), Cause::kDrain, Cause::kOperator),
+          .cause = OneDown(message.cause(), Cause::kPause, Cause::kOperator),
           .state = OneDown(message.state(), OperationState::kCancelled, OperationState::kFailed),
           .policy = message.policy(),
           .layers = LayersOf(message),
@@ -135,7 +149,10 @@ OperationProgress OperationOf(const v1::Operation& message) {
           .imbalance_before = message.imbalance_before(),
           .imbalance_predicted = message.imbalance_predicted(),
           .decisions = DecisionsOf(message),
-          .phase = message.phase()};
+          .phase = message.phase(),
+          .planning = absl::Microseconds(message.planning_us()),
+          .retiring = absl::Microseconds(message.retiring_us()),
+          .moving = absl::Microseconds(message.moving_us())};
 }
 
 }  // namespace evenkeel::controller

@@ -24,4 +24,8 @@ OperationProgress OperationOf(const v1::Operation& message);
 // Nothing more will happen to it.
 bool IsFinal(OperationState state);
 
+// One word for people, logs and metrics: "superseded", "slow_loop".
+const char* NameOf(OperationState state);
+const char* NameOf(Cause cause);
+
 }  // namespace evenkeel::controller

@@ -105,6 +105,9 @@ void ToProto(const GroupStatus& value, Detail detail, v1::Group* message) {
   }
   for (const std::string& alert : value.alerts) message->add_alerts(alert);
   message->set_imbalance_gap(value.imbalance_gap);
+  for (const std::string& why : value.ineffective) message->add_ineffective(why);
+  message->set_paused_by(value.paused_by);
+  message->set_pause_reason(value.pause_reason);
   message->set_step_time_p99_us(absl::ToInt64Microseconds(value.step_time_p99));
   message->set_wave_deadline_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(value.wave_deadline)));
   Fill(value.totals, message->mutable_totals());

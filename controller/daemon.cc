@@ -23,6 +23,7 @@
 #include "controller/agent_service.h"
 #include "controller/conductor.h"
 #include "controller/control_service.h"
+#include "controller/convert_operation.h"
 #include "controller/http/gateway.h"
 #include "controller/http/metrics.h"
 #include "controller/http/transcoder.h"
@@ -68,7 +69,7 @@ struct Daemon::State {
   absl::Status Listen();
   absl::Status ListenForHttp();
   // From any thread; what the strand says, or nothing where it does not answer in time.
-  std::optional<MetricsSource> AskForMetrics();
+  std::optional<MetricsSource> AskForMetrics(GroupDetail detail);
   void Begin();
 
   const ControllerSettings settings;
@@ -145,31 +146,40 @@ absl::Status Daemon::State::Listen() {
 absl::Status Daemon::State::ListenForHttp() {
   if (settings.http_listen.empty()) return absl::OkStatus();
   EVENKEEL_ASSIGN_OR_RETURN(
-      gateway, Gateway::Start({.listen = settings.http_listen,
-                               .ready =
-                                   [this] {
-                                     const std::optional<MetricsSource> now = AskForMetrics();
-                                     return now.has_value() && now->leading;
-                                   },
-                               .metrics = [this] { return MetricsText(AskForMetrics().value_or(MetricsSource())); }},
-                              Transcoder(server->InProcessChannel({}), "evenkeel.v1.Control")));
+      gateway,
+      Gateway::Start(
+          {.listen = settings.http_listen,
+           .ready =
+               [this] {
+                 const std::optional<MetricsSource> now = AskForMetrics(GroupDetail::kSummary);
+                 return now.has_value() && now->leading;
+               },
+           .metrics = [this] { return MetricsText(AskForMetrics(GroupDetail::kAll).value_or(MetricsSource())); },
+           .fastdeploy = settings.fastdeploy},
+          Transcoder(server->InProcessChannel({}), "evenkeel.v1.Control")));
   return absl::OkStatus();
 }
 
-std::optional<MetricsSource> Daemon::State::AskForMetrics() {
+std::optional<MetricsSource> Daemon::State::AskForMetrics(GroupDetail detail) {
   struct Answer {
     absl::Notification given;
     MetricsSource source;
   };
   const auto answer = std::make_shared<Answer>();
-  const absl::Status posted = strand.Post([this, answer] {
+  const absl::Status posted = strand.Post([this, answer, detail] {
     conductor.AssertHeld();
     const Coordinator& core = conductor.coordinator();
     answer->source.term = core.term();
     answer->source.leading = !core.listening() && !core.stepped_down();
     answer->source.num_store_failures = conductor.num_store_failures();
+    answer->source.num_tasks_refused = strand.num_refused();
+    answer->source.step_times = conductor.step_times();
+    for (const auto& [ended, count] : conductor.ended()) {
+      const auto& [group, cause, state] = ended;
+      answer->source.operations_ended.push_back({group, NameOf(cause), NameOf(state), count});
+    }
     for (const std::string& name : core.ListGroups()) {
-      absl::StatusOr<GroupStatus> group = core.GetGroup(name, runtime::MonotonicNow());
+      absl::StatusOr<GroupStatus> group = core.GetGroup(name, runtime::MonotonicNow(), detail);
       if (group.ok()) answer->source.groups.push_back(*std::move(group));
     }
     answer->given.Notify();

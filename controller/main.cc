@@ -31,6 +31,7 @@ ABSL_FLAG(std::optional<std::string>, http_listen, std::nullopt,
           "HOST:PORT of the HTTP port, instead of the configuration's; empty: none");
 ABSL_FLAG(std::string, store, "", "file of the SQLite store, instead of the configuration's");
 ABSL_FLAG(std::string, log_level, "", "trace, debug, info, warning, error or off, instead of the configuration's");
+ABSL_FLAG(std::string, log_format, "", "text or json, instead of the configuration's");
 ABSL_FLAG(std::string, policy, "",
           "policy of groups that name none themselves, instead of the configuration's `defaults`; 'keelctl policies' "
           "lists them");
@@ -107,6 +108,7 @@ int main(int argc, char** argv) {
                                 .http_listen = absl::GetFlag(FLAGS_http_listen),
                                 .store = absl::GetFlag(FLAGS_store),
                                 .log_level = absl::GetFlag(FLAGS_log_level),
+                                .log_format = absl::GetFlag(FLAGS_log_format),
                                 .policy = absl::GetFlag(FLAGS_policy),
                                 .episode_steps = absl::GetFlag(FLAGS_episode_steps)});
   if (!settings.ok()) return Fail(kExitConfig, settings.status());
@@ -114,7 +116,8 @@ int main(int argc, char** argv) {
     printf("%s\n", controller::EffectiveConfig(*settings).c_str());
     return 0;
   }
-  if (absl::Status status = runtime::SetUpLogging("controller", settings->log_level); !status.ok()) {
+  if (absl::Status status = runtime::SetUpLogging("controller", settings->log_level, settings->log_format);
+      !status.ok()) {
     return Fail(kExitConfig, status);
   }
 

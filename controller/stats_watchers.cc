@@ -10,12 +10,10 @@
 
 namespace evenkeel::controller {
 
-absl::Status FillUpdate(const Coordinator& coordinator, const std::string& group, int num_windows, absl::Time now,
-                        v1::StatsUpdate* update) {
-  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus status, coordinator.GetGroup(group, now));
-  EVENKEEL_ASSIGN_OR_RETURN(
-      const GroupStats stats,
-      coordinator.GetStats(group, {.num_windows = num_windows, .span = absl::ZeroDuration()}, now));
+absl::Status FillUpdate(const Coordinator& coordinator, const std::string& group, const StatsQuery& query,
+                        absl::Time now, v1::StatsUpdate* update) {
+  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus status, coordinator.GetGroup(group, now, GroupDetail::kSummary));
+  EVENKEEL_ASSIGN_OR_RETURN(const GroupStats stats, coordinator.GetStats(group, query, now));
   update->set_time_unix_us(absl::ToUnixMicros(now));
   ToProto(status, Detail::kBrief, update->mutable_group());
   ToProto(stats, update->mutable_stats());
@@ -48,8 +46,10 @@ void StatsWatchers::Look(Entry& entry, const Coordinator& coordinator, absl::Tim
   entry.due = now + (each_window ? kLookInterval : entry.watcher.interval);
   for (const std::string& group : coordinator.ListGroups()) {
     if (!entry.watcher.group.empty() && entry.watcher.group != group) continue;
+    const StatsQuery query{
+        .num_windows = entry.watcher.num_windows, .span = absl::ZeroDuration(), .brief = entry.watcher.brief};
     v1::StatsUpdate update;
-    if (!FillUpdate(coordinator, group, entry.watcher.num_windows, now, &update).ok()) continue;  // just gone
+    if (!FillUpdate(coordinator, group, query, now, &update).ok()) continue;  // just gone
     const auto& windows = update.stats().windows();
     const int64_t begin = windows.empty() ? 0 : windows[windows.size() - 1].begin_unix_us();
     Sent& sent = entry.sent[group];

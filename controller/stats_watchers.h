@@ -26,9 +26,9 @@ class StatsUpdate;
 
 namespace evenkeel::controller {
 
-// One group's status and its last `num_windows` windows.
-absl::Status FillUpdate(const Coordinator& coordinator, const std::string& group, int num_windows, absl::Time now,
-                        v1::StatsUpdate* update);
+// One group's status and the windows of `query`.
+absl::Status FillUpdate(const Coordinator& coordinator, const std::string& group, const StatsQuery& query,
+                        absl::Time now, v1::StatsUpdate* update);
 
 class StatsWatchers {
  public:
@@ -37,6 +37,7 @@ class StatsWatchers {
     std::string group;        // empty: all
     absl::Duration interval;  // zero: each new window
     int num_windows;          // > 0
+    bool brief;               // without what is told of each layer
     Push push;
   };
 

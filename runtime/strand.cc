@@ -34,6 +34,7 @@ absl::Status Strand::Push(Task task, size_t capacity) {
   absl::MutexLock lock(&mutex_);
   if (stopping_) return absl::UnavailableError(absl::StrCat("post to ", options_.name, ": it has ended"));
   if (tasks_.size() >= capacity) {
+    ++num_refused_;
     return absl::ResourceExhaustedError(
         absl::StrCat("post to ", options_.name, ": ", tasks_.size(), " tasks are waiting"));
   }

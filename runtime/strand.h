@@ -20,7 +20,9 @@
 // Errors:    Post returns kUnavailable after Stop began; the task was then dropped unrun.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <string>
 #include <thread>
@@ -61,6 +63,9 @@ class ABSL_LOCKABLE Strand {
   // only one for each of something that is bounded itself (the end of a stream, an answer).
   absl::Status PostEssential(Task task) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Tasks that were refused as the queue was full, so far.
+  uint64_t num_refused() const { return num_refused_; }
+
   // Replaces the timer; {} removes it. Not from within the timer's own calls.
   void SetTimer(Timer timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(this);
 
@@ -84,6 +89,7 @@ class ABSL_LOCKABLE Strand {
   absl::Mutex mutex_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<uint64_t> num_refused_ = 0;
 
   // Held while joining, so that each of several callers of Stop returns after the end of the thread.
   absl::Mutex stop_mutex_;

@@ -35,6 +35,14 @@ std::vector<std::string> ProblemsOf(const v1::Group& group) {
     problems.push_back(
         absl::StrCat("layer ", blocked.layer(), " waits for rank ", blocked.rank(), ": ", blocked.reason()));
   }
+  for (const std::string& why : group.ineffective()) {
+    if (why != group.static_reason() && !group.forming())
+      problems.push_back("balancing is on but has no effect: " + why);
+  }
+  if (!group.paused_by().empty()) {
+    problems.push_back(absl::StrCat("paused by an operator", group.pause_reason().empty() ? "" : ": ",
+                                    group.pause_reason(), "; 'keelctl resume' ends it"));
+  }
   for (const std::string& alert : group.alerts()) problems.push_back("alert: " + alert);
   return problems;
 }

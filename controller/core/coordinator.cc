@@ -88,7 +88,7 @@ void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
                        now, effects);
       continue;
     }
-    if (IsRankChange(operation.cause)) continue;  // goes on under its id
+    if (IsRankChange(operation.cause) || operation.cause == Cause::kPause) continue;  // goes on under its id
     operations.Close(operation.id, OperationState::kSuperseded,
                      absl::StrCat("the controller was started anew; ",
                                   operation.dry_run ? "ask again" : absl::StrCat("planned again in term ", term)),
@@ -196,6 +196,9 @@ void Coordinator::State::HandOver(Group& group) const {
   const std::vector<OperationProgress> known = operations.List(group.state().info.name);
   absl::btree_set<RankId> left;
   for (auto operation = known.rbegin(); operation != known.rend(); ++operation) {
+    if (operation->cause == Cause::kPause && !IsFinished(operation->state)) {
+      group.StayPaused({operation->id, operation->detail});
+    }
     if (!IsRankChange(operation->cause)) continue;
     if (!IsFinished(operation->state)) group.GoOn(*operation);
     if (operation->state != OperationState::kDone) continue;
@@ -244,6 +247,20 @@ void Coordinator::State::On(absl::Time now, const DrainRequested& event, Effects
   asked.cause = Cause::kDrain;
   asked.ranks = event.ranks;
   if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnDrain(event, now, effects);
+}
+
+void Coordinator::State::On(absl::Time now, const PauseRequested& event, Effects& effects) {
+  if (operations.Find(event.operation_id) != nullptr) return;
+  OperationProgress asked;
+  asked.id = event.operation_id;
+  asked.group = event.group;
+  asked.cause = Cause::kPause;
+  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnPause(event, now, effects);
+}
+
+void Coordinator::State::On(absl::Time now, const ResumeRequested& event, Effects& effects) {
+  const auto group = groups.find(event.group);
+  if (group != groups.end() && phase == Phase::kLeading) group->second->OnResume(now, effects);
 }
 
 void Coordinator::State::On(absl::Time now, const PlanComputed& event, Effects& effects) {

@@ -47,7 +47,8 @@ class Coordinator {
   uint32_t term() const;      // 0 while listening
 
   std::vector<std::string> ListGroups() const;
-  absl::StatusOr<GroupStatus> GetGroup(std::string_view group, absl::Time now) const;
+  absl::StatusOr<GroupStatus> GetGroup(std::string_view group, absl::Time now,
+                                       GroupDetail detail = GroupDetail::kAll) const;
   absl::StatusOr<GroupStats> GetStats(std::string_view group, const StatsQuery& query, absl::Time now) const;
   // Empty `layers`: all.
   absl::StatusOr<GroupMaps> GetMaps(std::string_view group, std::span<const LayerId> layers = {}) const;

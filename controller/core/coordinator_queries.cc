@@ -29,10 +29,10 @@ std::vector<std::string> Coordinator::ListGroups() const {
   return names;
 }
 
-absl::StatusOr<GroupStatus> Coordinator::GetGroup(std::string_view group, absl::Time now) const {
+absl::StatusOr<GroupStatus> Coordinator::GetGroup(std::string_view group, absl::Time now, GroupDetail detail) const {
   const auto found = state_->FindGroup(group);
   if (!found.ok()) return found.status();
-  return ReportGroup((*found)->state(), now);
+  return ReportGroup((*found)->state(), now, detail);
 }
 
 absl::StatusOr<GroupStats> Coordinator::GetStats(std::string_view group, const StatsQuery& query,

@@ -38,11 +38,13 @@ struct Coordinator::State {
   void On(absl::Time now, const CancelRequested& event, Effects& effects);
   void On(absl::Time now, const AdmitRequested& event, Effects& effects);
   void On(absl::Time now, const DrainRequested& event, Effects& effects);
+  void On(absl::Time now, const PauseRequested& event, Effects& effects);
+  void On(absl::Time now, const ResumeRequested& event, Effects& effects);
   void On(absl::Time, const Tick&, Effects&) {}
 
   // The group that an operator's request is for, or null: then the operation failed. Requires: its id is unknown.
   Group* GroupFor(OperationProgress asked, absl::Time now, Effects& effects);
-  // Has operations of ranks that come or go go on in `group`.
+  // Has pauses, and operations of ranks that come or go, go on in `group`.
   void HandOver(Group& group) const;
   void Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects);
   absl::Status TakeIn(absl::Time now, SessionId session, const Attach& attach, Effects& effects);

@@ -24,6 +24,7 @@
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
 #include "controller/core/decision.h"
+#include "controller/core/operation_progress.h"
 #include "controller/core/planning_settings.h"
 
 namespace evenkeel::algos {
@@ -34,51 +35,6 @@ namespace evenkeel::controller {
 
 // One stream of one agent; chosen by the shell, never used twice.
 using SessionId = uint64_t;
-
-// ---- Operations: everything the controller does has one (design, section 7) ---------------------------------------
-
-enum class Cause : uint32_t { kOperator = 0, kSlowLoop = 1, kEmergency = 2, kTakeover = 3, kAdmit = 4, kDrain = 5 };
-
-enum class OperationState : uint32_t {
-  kPlanning = 0,
-  kRunning = 1,
-  kDone = 2,
-  kFailed = 3,
-  kSkipped = 4,     // decided not to act; `detail` says why
-  kSuperseded = 5,  // re-planned by a later one
-  kCancelled = 6,   // by an operator; what was moved by then stays
-};
-
-struct OperationProgress {
-  std::string id;  // request id where an operator gave one
-  std::string group;
-  Cause cause = Cause::kOperator;
-  OperationState state = OperationState::kPlanning;
-  std::string policy;
-  std::vector<LayerId> layers;                  // that alone may change, ascending; empty: all
-  bool for_operator = false;                    // asked for, also where another controller goes on with it
-  bool cancel_requested = false;                // ends as soon as the waves at hand have
-  bool dry_run = false;                         // changes nothing
-  std::vector<RankId> ranks = {};               // that join or leave, ascending; of kAdmit and kDrain alone
-  absl::Duration grace = absl::ZeroDuration();  // of kDrain
-  std::string detail;                           // one sentence for people
-  absl::Time started;
-  absl::Time changed;
-  int num_layers = 0;  // that it rearranges
-  int num_layers_done = 0;
-  int num_waves = 0;  // begun
-  int num_moves = 0;  // planned, over all layers; grows when moves are retried from scratch
-  int num_moves_done = 0;
-  int num_moves_failed = 0;  // attempts that failed; each is retried or given up
-  int num_corrupt = 0;       // of these, fingerprint mismatches
-  uint64_t bytes_done = 0;
-  double imbalance_before = 0;     // mean over its layers, predicted on the load it was planned on
-  double imbalance_predicted = 0;  // the same after it
-  LayerDecisions decisions = {};   // of each of its layers, once planned; null: not yet, or kept no longer
-  std::string phase = {};          // "prefill" or "decode" where that phase's policy planned, on its tokens alone
-
-  friend bool operator==(const OperationProgress&, const OperationProgress&) = default;
-};
 
 // ---- Events ------------------------------------------------------------------------------------------------------
 
@@ -96,6 +52,7 @@ struct RearrangeRequested {
   std::vector<LayerId> layers;        // empty: all
   bool dry_run = false;               // plan, price and report; change nothing
   PolicyOptions policy_options = {};  // over the configured ones where the policy is the same
+  std::vector<uint64_t> load = {};    // [num_layers * num_experts] to plan by; empty: what was counted
 };
 // Takes ranks in: those whose engines wait, at once, the others when theirs come.
 struct AdmitRequested {
@@ -114,6 +71,15 @@ struct DrainRequested {
 struct CancelRequested {
   std::string operation_id;
 };
+// The controller does nothing by itself, until ResumeRequested; nothing where the group is paused already.
+struct PauseRequested {
+  std::string operation_id;  // as above; stands for the pause
+  std::string group;
+  std::string reason;
+};
+struct ResumeRequested {
+  std::string group;
+};
 struct PlanComputed {
   uint64_t plan_id = 0;
   absl::StatusOr<std::vector<algos::LayerPlan>> plans;  // [num_layers]
@@ -122,7 +88,7 @@ struct PlanComputed {
 struct Tick {};
 
 using Event = std::variant<AgentMessageReceived, AgentDetached, RearrangeRequested, PlanComputed, Tick, CancelRequested,
-                           AdmitRequested, DrainRequested>;
+                           AdmitRequested, DrainRequested, PauseRequested, ResumeRequested>;
 
 // ---- Effects -----------------------------------------------------------------------------------------------------
 

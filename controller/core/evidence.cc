@@ -142,4 +142,9 @@ Verdict Evidence::Judge(const Membership& members, int ranks_min, const Evidence
   return verdict;
 }
 
+int Evidence::NumSuspecting(RankId rank, absl::Time since) const {
+  return static_cast<int>(std::ranges::count_if(
+      waits_, [&](const auto& entry) { return entry.first.second == rank && entry.second.last >= since; }));
+}
+
 }  // namespace evenkeel::controller

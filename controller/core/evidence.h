@@ -82,6 +82,8 @@ class Evidence {
 
   // Whether its agent, or its engine in a step, has been silent for its lease.
   bool IsSilent(RankId rank, const EvidenceRules& rules, absl::Time now) const;
+  // Ranks whose engines said at or after `since` that they wait for it.
+  int NumSuspecting(RankId rank, absl::Time since) const;
   absl::Time heard(RankId rank) const { return ranks_[rank.idx()].heard; }
   absl::Time quiet_until() const { return quiet_until_; }
 

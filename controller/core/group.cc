@@ -14,6 +14,8 @@
 #include "controller/core/group_load.h"
 #include "controller/core/layer_shares.h"
 #include "controller/core/losses.h"
+#include "controller/core/pause.h"
+#include "controller/core/publish_times.h"
 #include "controller/core/rank_changes.h"
 #include "controller/core/rank_requests.h"
 #include "controller/core/rollout_book.h"
@@ -81,6 +83,7 @@ void Group::StartOver(const GroupInfo& info, absl::Time now) {
   ContinueFrom(reached);
   state_->alerts = before->alerts;
   state_->totals = before->totals;
+  state_->pause = before->pause;
   bytes_ = GroupBytes(info, settings_);
 }
 
@@ -190,7 +193,20 @@ void Group::OnDrain(const DrainRequested& request, absl::Time now, Effects& effe
   needs_advance_ = true;
 }
 
+void Group::OnPause(const PauseRequested& request, absl::Time now, Effects& effects) {
+  PauseGroup({*state_, operations_, next_plan_id_}, request, now, effects);
+  needs_advance_ = true;
+}
+
+void Group::OnResume(absl::Time now, Effects& effects) {
+  EndPause({*state_, operations_, next_plan_id_}, OperationState::kDone, now, effects);
+  needs_advance_ = true;
+}
+
 void Group::OnCancel(const std::string& operation_id, absl::Time now, Effects& effects) {
+  if (state_->pause.has_value() && state_->pause->operation_id == operation_id) {
+    EndPause({*state_, operations_, next_plan_id_}, OperationState::kCancelled, now, effects);
+  }
   CancelRankChange({*state_, operations_, next_plan_id_}, operation_id, now, effects);
   Cancel({*state_, operations_, next_plan_id_}, operation_id, now, effects);
   needs_advance_ = true;
@@ -213,6 +229,7 @@ void Group::Advance(absl::Time now, Effects& effects) {
   group.num_windows_closed += num_closed;
   if (num_closed > 0) {
     windows_closed_ = true;
+    if (group.loads.Window(0).has_value()) group.last_load = now;
     WatchGap(group, effects);
   }
   group.fast_loop.SetAbsent(group.members.AbsentRanks());
@@ -230,7 +247,7 @@ void Group::Advance(absl::Time now, Effects& effects) {
     group.orders.Tick(group.members, group.slots, now, effects);
     PlanRestores(planning, now, effects);
     group.rollouts.Plan(now, SlotLoadsNow(group), effects);
-    Publish(SharesIfDue(now), effects);
+    Publish(SharesIfDue(now), now, effects);
     group.restores.SendOrders(now, group.publisher.view().number, effects);
     group.rollouts.SendOrders(now, group.publisher.view().number, effects);
     BookRollouts(group, operations_, now, effects);
@@ -257,15 +274,20 @@ Publisher::LayerMaps Group::SharesIfDue(absl::Time now) {
   GroupState& group = *state_;
   if (!std::exchange(windows_closed_, false) || !settings_.shares_enabled || !group.publisher.published()) return {};
   if (!group.weights.text.empty()) return {};  // replicas may differ
+  if (group.pause.has_value()) return {};
   if (now < group.next_shares || !group.StaticReason().empty()) {
     windows_closed_ = true;
     return {};
   }
   group.next_shares = now + settings_.shares_interval * 9 / 10;
-  return ImprovedShares(group);
+  Publisher::LayerMaps improved = ImprovedShares(group);
+  if (!improved.empty()) {
+    group.totals.shares_latency.Add(std::max(now - group.loads.newest_end(), absl::ZeroDuration()));
+  }
+  return improved;
 }
 
-void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
+void Group::Publish(Publisher::LayerMaps improved, absl::Time now, Effects& effects) {
   GroupState& group = *state_;
   if (!group.MayPublish() || (improved.empty() && !group.slots.dirty())) return;
   const std::vector<LayerId> changed = group.slots.Commit(group.publisher.next_epoch());
@@ -279,6 +301,7 @@ void Group::Publish(Publisher::LayerMaps improved, Effects& effects) {
   }
   ++group.totals.publishes;
   group.publisher.Publish(std::move(improved), group.members, effects);
+  NotePublish(group, now);
 }
 
 void Group::SetWakeup(absl::Time now) {

@@ -41,6 +41,8 @@ class Group {
   void PlanAnew(Unfinished unfinished) { unfinished_ = std::move(unfinished); }
   // Likewise, of ranks that come or go: it goes on.
   void GoOn(OperationProgress rank_change) { rank_changes_.push_back(std::move(rank_change)); }
+  // Likewise, of a pause.
+  void StayPaused(Pause pause) { state_->pause = std::move(pause); }
   // Ranks that were drained and not admitted again, by the operations of controllers before.
   void KnowLeft(std::vector<RankId> ranks) { left_before_ = std::move(ranks); }
   // Whether this member was ever welcomed by this controller.
@@ -54,6 +56,8 @@ class Group {
   void OnRearrange(const RearrangeRequested& request, absl::Time now, Effects& effects);
   void OnAdmit(const AdmitRequested& request, absl::Time now, Effects& effects);
   void OnDrain(const DrainRequested& request, absl::Time now, Effects& effects);
+  void OnPause(const PauseRequested& request, absl::Time now, Effects& effects);
+  void OnResume(absl::Time now, Effects& effects);
   void OnCancel(const std::string& operation_id, absl::Time now, Effects& effects);
   bool OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects);
 
@@ -101,7 +105,7 @@ class Group {
   // Shares of layers whose live slots stay, where solving them anew is worth it.
   Publisher::LayerMaps SharesIfDue(absl::Time now);
   // The one place where maps are published.
-  void Publish(Publisher::LayerMaps improved, Effects& effects);
+  void Publish(Publisher::LayerMaps improved, absl::Time now, Effects& effects);
   void SetWakeup(absl::Time now);
 
   const GroupSettings settings_;

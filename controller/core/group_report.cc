@@ -6,6 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "controller/core/effectiveness.h"
+#include "controller/core/losses.h"
+#include "controller/core/publish_times.h"
 #include "controller/core/survival.h"
 
 namespace evenkeel::controller {
@@ -33,6 +36,10 @@ MemberStatus ReportMember(const GroupState& group, const MemberRecord& member, R
   status.num_steps = member.engine.num_steps;
   status.num_calls_waited = member.engine.num_calls_waited;
   status.oldest_open_step = member.engine.oldest_open_step;
+  if (member.counts()) status.quiescence_lag = LagOf(group, member.quiesced_epoch, now);
+  const EvidenceRules rules = RulesOf(group.settings);
+  status.silent = member.counts() && group.evidence.IsSilent(rank, rules, now);
+  status.num_suspecting = group.evidence.NumSuspecting(rank, now - rules.agent_lease);
   status.changed = member.changed;
   status.missing_calls = MissingCalls(member, now);
   if (!member.known()) {
@@ -154,7 +161,10 @@ void AddProblems(const GroupState& group, RedundancyReport& report) {
 
 }  // namespace
 
-GroupStatus ReportGroup(const GroupState& group, absl::Time now) {
+namespace {
+
+// All but members, waiting, layers, waves_blocked and what follows from them.
+GroupStatus Summarise(const GroupState& group, absl::Time now, const LoadBook::Balance& balance) {
   GroupStatus status;
   status.name = group.info.name;
   status.model = group.info.model;
@@ -166,10 +176,31 @@ GroupStatus ReportGroup(const GroupState& group, absl::Time now) {
   status.forming = !group.formed;
   status.static_reason = group.StaticReason();
   if (group.running.has_value()) status.running_operation = group.running->id;
-  const LoadBook::Balance balance = group.loads.BalanceOf(group.settings.num_windows_for_shares);
   status.imbalance_now = MeanOfKnown(balance.realised);
   status.imbalance_initial = MeanOfKnown(balance.initial);
   status.imbalance_predicted = MeanOfKnown(group.predicted);
+  status.alerts.assign(group.alerts.begin(), group.alerts.end());
+  status.imbalance_gap = group.gap.text();
+  if (group.pause.has_value()) {
+    status.paused_by = group.pause->operation_id;
+    status.pause_reason = group.pause->reason;
+  }
+  if (group.publisher.published()) status.map_age = now - group.last_publish;
+  status.step_time_p99 = group.step_times.P99();
+  status.wave_deadline = group.rollouts.WaveDeadline();
+  status.totals = group.totals;
+  status.totals.tokens = group.loads.num_tokens();
+  status.totals.unrouted_tokens = group.loads.num_unrouted_tokens();
+  status.totals.load_reports = group.loads.num_reports();
+  return status;
+}
+
+}  // namespace
+
+GroupStatus ReportGroup(const GroupState& group, absl::Time now, GroupDetail detail) {
+  const LoadBook::Balance balance = group.loads.BalanceOf(group.settings.num_windows_for_shares);
+  GroupStatus status = Summarise(group, now, balance);
+  if (detail == GroupDetail::kSummary) return status;
   for (size_t r = 0; r < group.members.members().size(); ++r) {
     const RankId rank(static_cast<int32_t>(r));
     const MemberRecord& member = group.members.at(rank);
@@ -180,14 +211,7 @@ GroupStatus ReportGroup(const GroupState& group, absl::Time now) {
   }
   for (int l = 0; l < group.info.num_layers; ++l) status.layers.push_back(ReportLayer(group, LayerId(l), balance));
   status.waves_blocked = group.rollouts.Blocked(now, group.publisher.view().number);
-  status.alerts.assign(group.alerts.begin(), group.alerts.end());
-  status.imbalance_gap = group.gap.text();
-  status.step_time_p99 = group.step_times.P99();
-  status.wave_deadline = group.rollouts.WaveDeadline();
-  status.totals = group.totals;
-  status.totals.tokens = group.loads.num_tokens();
-  status.totals.unrouted_tokens = group.loads.num_unrouted_tokens();
-  status.totals.load_reports = group.loads.num_reports();
+  status.ineffective = WhyIneffective(group, status, now);
   return status;
 }
 

@@ -20,7 +20,7 @@ namespace evenkeel::controller {
 // A call that an engine did not make within this long of registering is named.
 inline constexpr absl::Duration kMissingCallAfter = absl::Seconds(5);
 
-GroupStatus ReportGroup(const GroupState& group, absl::Time now);
+GroupStatus ReportGroup(const GroupState& group, absl::Time now, GroupDetail detail = GroupDetail::kAll);
 GroupStats ReportStats(const GroupState& group, const StatsQuery& query, absl::Time now);
 // Empty `layers`: all. kNotFound names an unknown layer.
 absl::StatusOr<GroupMaps> ReportMaps(const GroupState& group, std::span<const LayerId> layers);

@@ -52,6 +52,7 @@ struct PendingPlan {
   bool for_operator = false;
   bool dry_run = false;
   std::shared_ptr<const algos::Problem> problem;
+  absl::Time asked;
   absl::Duration span;                 // that the problem's episodes cover
   std::vector<LayerDecision> skipped;  // layers that the problem leaves out
 };
@@ -81,6 +82,12 @@ struct PlannedShares {
   algos::Shares shares;
 };
 
+// An operator wants the controller to do nothing by itself.
+struct Pause {
+  std::string operation_id;
+  std::string reason;
+};
+
 // The operation of ranks that were lost, until what only they held is restored. Counts as Restores had them before.
 struct Emergency {
   std::string operation_id;
@@ -99,6 +106,7 @@ struct WeightsWatch {
 
 struct GroupState {
   static constexpr size_t kAlertsKept = 32;
+  static constexpr size_t kPublishTimesKept = 4096;
 
   GroupState(const GroupInfo& group_info, const GroupSettings& group_settings, uint32_t the_term, absl::Time now)
       : info(group_info),
@@ -151,7 +159,12 @@ struct GroupState {
   std::optional<Emergency> emergency;
   WeightsWatch weights;
   std::string held_back;  // why silent ranks stay, while they do
-  View told_view;         // the newest that any agent told, until the group has formed
+  std::optional<Pause> pause;
+  absl::btree_map<Epoch, absl::Time> publish_times;  // of the epochs that some member has not quiesced past
+  absl::Time last_publish = absl::InfinitePast();
+  absl::Time last_load = absl::InfinitePast();  // when a window closed in which anything was counted
+  int num_plans_failed = 0;                     // of its own, in a row
+  View told_view;                               // the newest that any agent told, until the group has formed
   std::deque<std::string> alerts;
   GroupTotals totals;
 
@@ -167,6 +180,11 @@ struct GroupState {
   }
   // Whether maps may be published at all.
   bool MayPublish() const { return formed && info.routing != Routing::kReplicated; }
+
+  // Whether the plan that is due next is not to be made.
+  bool PausesPlans() const {
+    return pause.has_value() && !(next.has_value() && (next->for_operator || next->cause == Cause::kEmergency));
+  }
 
   void Alert(std::string text, Effects& effects) {
     effects.push_back(Note{info.name, text});

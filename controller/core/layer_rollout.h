@@ -32,6 +32,7 @@ struct RolloutWave {
   std::vector<SlotIdx> retired;
   std::vector<WaveMove> moves;
   absl::Time begun;
+  absl::Time ordered = absl::InfiniteFuture();  // the first move
   absl::Time deadline;
   bool verified_any = false;
   bool paused = false;  // given up because a rank was suspended: nobody's fault
@@ -67,6 +68,7 @@ struct RolloutReport {
   enum class Kind {
     kWaveBegun,
     kWaveUndone,
+    kWaveEnded,  // undone or not
     kMoveVerified,
     kMoveFailed,
     kLayerDone,
@@ -79,8 +81,10 @@ struct RolloutReport {
   std::string operation_id;  // empty: of none that still runs
   int num_moves = 0;         // of the wave
   uint64_t bytes = 0;
-  int num_corrupt = 0;  // attempts that did not match
-  std::string text;     // of failures and alerts
+  int num_corrupt = 0;                             // attempts that did not match
+  absl::Duration retiring = absl::ZeroDuration();  // of a wave that ended: up to its first move
+  absl::Duration moving = absl::ZeroDuration();    // and from there
+  std::string text;                                // of failures and alerts
 };
 
 bool AllEnded(const RolloutWave& wave);

@@ -187,6 +187,23 @@ void LoadBook::AddPhase(algos::LoadPhase phase, int count, std::vector<uint64_t>
   }
 }
 
+void LoadBook::AddLayers(int count, std::span<const double> predicted, GroupStats& stats) const {
+  const algos::Load load = windows_.Sum(count);
+  const std::vector<uint64_t> slot_tokens = windows_.SlotTokensSum(count);
+  const Balance balance = BalanceOf(load, slot_tokens);
+  for (int l = 0; l < num_layers_; ++l) {
+    const auto tokens = load.layer(LayerId(l));
+    LayerStats layer;
+    layer.layer = LayerId(l);
+    layer.tokens_of_expert.assign(tokens.begin(), tokens.end());
+    layer.tokens_of_rank = algos::RealisedRankLoads(shape_, LayerOf(slot_tokens, l));
+    layer.imbalance_realised = balance.realised[static_cast<size_t>(l)];
+    layer.imbalance_initial = balance.initial[static_cast<size_t>(l)];
+    layer.imbalance_predicted = predicted[static_cast<size_t>(l)];
+    stats.layers.push_back(std::move(layer));
+  }
+}
+
 GroupStats LoadBook::Stats(const StatsQuery& query, std::span<const double> predicted, absl::Time now) const {
   int count = std::min(windows_.num_closed(), static_cast<int>(series_.size()));
   if (query.num_windows > 0) {
@@ -202,20 +219,7 @@ GroupStats LoadBook::Stats(const StatsQuery& query, std::span<const double> pred
     stats.begin = windows_.SpanOf(count - 1).from;
     stats.end = windows_.SpanOf(0).to;
   }
-  const algos::Load load = windows_.Sum(count);
-  const std::vector<uint64_t> slot_tokens = windows_.SlotTokensSum(count);
-  const Balance balance = BalanceOf(load, slot_tokens);
-  for (int l = 0; l < num_layers_; ++l) {
-    const auto tokens = load.layer(LayerId(l));
-    LayerStats layer;
-    layer.layer = LayerId(l);
-    layer.tokens_of_expert.assign(tokens.begin(), tokens.end());
-    layer.tokens_of_rank = algos::RealisedRankLoads(shape_, LayerOf(slot_tokens, l));
-    layer.imbalance_realised = balance.realised[static_cast<size_t>(l)];
-    layer.imbalance_initial = balance.initial[static_cast<size_t>(l)];
-    layer.imbalance_predicted = predicted[static_cast<size_t>(l)];
-    stats.layers.push_back(std::move(layer));
-  }
+  if (!query.brief) AddLayers(count, predicted, stats);
   std::vector<double> realised, initial, foretold;
   for (const WindowStats& window : stats.windows) {
     stats.tokens += window.tokens;
@@ -228,6 +232,7 @@ GroupStats LoadBook::Stats(const StatsQuery& query, std::span<const double> pred
   stats.imbalance_realised = MeanOfKnown(realised);
   stats.imbalance_initial = MeanOfKnown(initial);
   stats.imbalance_predicted = MeanOfKnown(foretold);
+  if (query.brief) return stats;
   if (stats.prefill_tokens > 0)
     AddPhase(algos::LoadPhase::kPrefill, count, &LayerStats::prefill_tokens_of_expert, stats);
   if (stats.decode_tokens > 0) AddPhase(algos::LoadPhase::kDecode, count, &LayerStats::decode_tokens_of_expert, stats);

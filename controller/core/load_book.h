@@ -48,6 +48,8 @@ class LoadBook {
   // Closes windows that are complete; returns how many. `predicted` [num_layers]: of the shares in force, 0 unknown.
   int Advance(absl::Time now, std::span<const double> predicted);
   absl::Time NextEdge() const { return windows_.NextEdge(); }
+  // Of the newest closed window; InfinitePast: none has closed.
+  absl::Time newest_end() const { return windows_.num_closed() == 0 ? absl::InfinitePast() : windows_.SpanOf(0).to; }
 
   // What placements are planned on: the windows among the last `num_windows` in which anything of `phase` was counted.
   // `steps` 0: each is an episode. Else an episode is the fewest whole windows, counted back from the newest, that
@@ -75,6 +77,8 @@ class LoadBook {
   uint64_t num_reports() const { return num_reports_; }
 
  private:
+  // Tokens and balance of each layer over the last `count` windows.
+  void AddLayers(int count, std::span<const double> predicted, GroupStats& stats) const;
   // Fills `tokens` of each of `stats`' layers with those of the last `count` windows.
   void AddPhase(algos::LoadPhase phase, int count, std::vector<uint64_t> LayerStats::*tokens, GroupStats& stats) const;
   Balance BalanceOf(const algos::Load& load, std::span<const uint64_t> slot_tokens) const;

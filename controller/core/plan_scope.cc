@@ -134,6 +134,13 @@ PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOp
   return scope;
 }
 
+void PlanOn(std::span<const uint64_t> load, PlanScope& scope) {
+  algos::Load asked{.num_layers = scope.problem.num_layers, .num_experts = scope.problem.shape.num_experts};
+  asked.tokens.assign(load.begin(), load.end());
+  scope.problem.episodes = {std::move(asked)};
+  scope.flex = nullptr;
+}
+
 PlanScope OwnScope(GroupState& group, std::string policy) {
   PlanScope scope = Begin(group, std::move(policy));
   ChooseLayers(group, scope);

@@ -5,6 +5,7 @@
 // Threads:   none; functions over a GroupState.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -37,6 +38,9 @@ struct PlanScope {
 // greater cost where it has one; any other plans on all tokens. `options` go before those configured for that policy.
 PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOptions& options,
                      std::vector<LayerId> layers);
+
+// Has a scope plan on `load` [num_layers * num_experts] instead of what was counted.
+void PlanOn(std::span<const uint64_t> load, PlanScope& scope);
 
 // Likewise of the controller's own plan, of the layers worth planning; if `skipped` lists all layers, there is none.
 PlanScope OwnScope(GroupState& group, std::string policy);

@@ -104,8 +104,16 @@ void Rollouts::PlanLayer(LayerId layer, LayerRollout& rollout, absl::Time now, c
   BeginWave(layer, rollout, now, loads, staged);
 }
 
+void Rollouts::ReportEnd(LayerId layer, const LayerRollout& rollout, absl::Time now) {
+  Report report = ReportOf(Report::Kind::kWaveEnded, layer, rollout.operation_id);
+  report.retiring = std::min(rollout.wave.ordered, now) - rollout.wave.begun;
+  report.moving = std::max(now - rollout.wave.ordered, absl::ZeroDuration());
+  reports_.push_back(std::move(report));
+}
+
 void Rollouts::CloseWave(LayerId layer, LayerRollout& rollout, absl::Time now, std::vector<SlotIdx>& staged) {
   rollout.in_wave = false;
+  ReportEnd(layer, rollout, now);
   for (const WaveMove& move : rollout.wave.moves) {
     const Slot& slot = scene_.slots.at(layer, move.plan.slot);
     if (slot.spare() && slot.expert == move.plan.expert) {
@@ -141,6 +149,7 @@ void Rollouts::UndoWave(LayerId layer, LayerRollout& rollout, absl::Time now, Ef
   }
   ReturnRetired(layer, rollout.wave);
   rollout.in_wave = false;
+  ReportEnd(layer, rollout, now);
   rollout.num_undone = rollout.wave.verified_any ? 1 : rollout.num_undone + 1;
   rollout.num_undone_by_culprit = blame.rank == rollout.culprit ? rollout.num_undone_by_culprit + 1 : 1;
   rollout.culprit = blame.rank;
@@ -252,6 +261,7 @@ void Rollouts::TryOrder(LayerId layer, LayerRollout& rollout, WaveMove& move, ab
   const absl::Status sent = scene_.orders.Send(request, scene_.settings, scene_.members, scene_.slots, now, effects);
   if (sent.ok()) {
     move.state = WaveMove::State::kOrdered;
+    rollout.wave.ordered = std::min(rollout.wave.ordered, now);
     return;
   }
   move.state = WaveMove::State::kEnded;

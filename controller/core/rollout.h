@@ -108,6 +108,7 @@ class Rollouts {
   void TryOrder(LayerId layer, LayerRollout& rollout, WaveMove& move, absl::Time now, uint64_t view_number,
                 Effects& effects);
   void FailMove(LayerId layer, LayerRollout& rollout, WaveMove& move);
+  void ReportEnd(LayerId layer, const LayerRollout& rollout, absl::Time now);
   void BackOff(LayerRollout& rollout, std::string reason, absl::Time now);
   void Finish(LayerId layer, const LayerRollout& rollout, absl::Status status);
   void ReturnRetired(LayerId layer, const RolloutWave& wave);

@@ -17,6 +17,10 @@ void CountReport(GroupTotals& totals, const RolloutReport& report) {
     case RolloutReport::Kind::kWaveUndone:
       ++totals.waves_undone;
       break;
+    case RolloutReport::Kind::kWaveEnded:
+      totals.retiring += report.retiring;
+      totals.moving += report.moving;
+      break;
     case RolloutReport::Kind::kMoveVerified:
       ++totals.moves;
       totals.bytes_moved += report.bytes;
@@ -41,6 +45,10 @@ void CountReport(OperationProgress& operation, const RolloutReport& report) {
       break;
     case RolloutReport::Kind::kWaveUndone:
       operation.detail = absl::StrCat("a wave was undone: ", report.text);
+      break;
+    case RolloutReport::Kind::kWaveEnded:
+      operation.retiring += report.retiring;
+      operation.moving += report.moving;
       break;
     case RolloutReport::Kind::kMoveVerified:
       ++operation.num_moves_done;

@@ -45,7 +45,8 @@ bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
   return false;
 }
 
-void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, Effects& effects) {
+void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, absl::Time now, Effects& effects) {
+  plan.asked = now;
   plan.problem = std::make_shared<const algos::Problem>(std::move(scope.problem));
   plan.span = scope.span;
   plan.skipped = std::move(scope.skipped);
@@ -253,7 +254,7 @@ void PlanForRanks(Planning planning, const RankChange& change, absl::Time now, E
         operation.num_moves = operation.num_moves_done;
       },
       effects);
-  RequestPlan(planning, std::move(plan), std::move(scope), effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
 }
 
 void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects) {
@@ -273,10 +274,11 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   std::ranges::sort(plan.layers);
   plan.layers.erase(std::unique(plan.layers.begin(), plan.layers.end()), plan.layers.end());
   PlanScope scope = AskedScope(group, request.policy, request.policy_options, plan.layers);
+  if (!request.load.empty()) PlanOn(request.load, scope);
   plan.policy = scope.policy;
   plan.phase = scope.phase;
   planning.operations.Begin(Describe(group, plan), now, effects);
-  RequestPlan(planning, std::move(plan), std::move(scope), effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
 }
 
 void Cancel(Planning planning, const std::string& operation_id, absl::Time now, Effects& effects) {
@@ -301,6 +303,10 @@ void Cancel(Planning planning, const std::string& operation_id, absl::Time now, 
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
   if (now < group.next_placement) return;
+  if (group.PausesPlans()) {
+    group.next_placement = now + group.settings.placement_interval;
+    return;
+  }
   if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty() ||
       group.restores.running() || !group.weights.text.empty()) {
     group.next_placement = now + group.settings.window;
@@ -338,7 +344,7 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
     return;
   }
   planning.operations.Begin(std::move(operation), now, effects);
-  RequestPlan(planning, std::move(plan), std::move(scope), effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
 }
 
 bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, Effects& effects) {
@@ -347,6 +353,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
   if (found == group.plans.end()) return false;
   const PendingPlan plan = std::move(found->second);
   group.plans.erase(found);
+  group.totals.planning += now - plan.asked;
   if (!plan.dry_run && plan.problem->dead_ranks != group.members.AbsentRanks()) {
     PlanAgain(planning, plan, "the ranks changed while it was planned", now, effects);
     return true;
@@ -356,6 +363,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
       FailChange(planning, plan.operation_id, std::string(status.message()), now);
       return true;
     }
+    if (!plan.for_operator) ++group.num_plans_failed;
     planning.operations.Close(plan.operation_id, OperationState::kFailed, std::string(status.message()), now, effects);
     return true;
   }
@@ -366,6 +374,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
       plan.operation_id, now,
       [&](OperationProgress& operation) {
         Describe(AllDecisions(plan.skipped, priced), operation);
+        operation.planning += now - plan.asked;
         operation.state = plan.dry_run                      ? OperationState::kDone
                           : any || IsRankChange(plan.cause) ? OperationState::kRunning
                           : plan.for_operator               ? OperationState::kDone
@@ -376,6 +385,7 @@ bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, E
   if (plan.dry_run) return true;
   RememberAll(group, *plan.problem, priced, targets);
   if (!plan.for_operator) {
+    group.num_plans_failed = 0;
     group.totals.layers_planned += priced.size();
     CountDecisions(AllDecisions({}, priced), group.totals);
   }

@@ -20,6 +20,7 @@
 #include "algos/problem.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
+#include "controller/core/latency_counts.h"
 
 namespace evenkeel::controller {
 
@@ -34,6 +35,9 @@ struct MemberStatus {
   uint64_t num_steps = 0;
   uint64_t num_calls_waited = 0;
   absl::Duration oldest_open_step;
+  absl::Duration quiescence_lag;           // since maps newer than quiesced_epoch were published; zero: there are none
+  bool silent = false;                     // its agent, or its engine in a step, said nothing for its lease
+  int num_suspecting = 0;                  // ranks whose engines wait for it, as they said last
   absl::Time changed;                      // when it last attached or detached
   std::vector<std::string> missing_calls;  // "never called begin_step", ...: 10 s or more after registering
   std::string note;                        // what holds it outside the set, or empty
@@ -88,7 +92,15 @@ struct GroupTotals {
   uint64_t layers_resting = 0;   // within layer_rest_windows
   uint64_t layers_over_budget = 0;
   uint64_t layers_without_gain = 0;  // planned, but not worth it
+  // Summed over plans, and over waves, which run side by side in several layers.
+  absl::Duration planning = absl::ZeroDuration();
+  absl::Duration retiring = absl::ZeroDuration();
+  absl::Duration moving = absl::ZeroDuration();
+  LatencyCounts shares_latency;  // from the end of the newest window to the publish of shares solved with it
 };
+
+// How much is asked of a group: kSummary leaves out members, waiting, layers and waves_blocked, and what follows from them.
+enum class GroupDetail { kSummary, kAll };
 
 struct GroupStatus {
   std::string name;
@@ -108,16 +120,21 @@ struct GroupStatus {
   std::vector<MemberStatus> waiting;  // other incarnations and the like, outside the set
   std::vector<LayerStatus> layers;
   std::vector<WaveBlocked> waves_blocked;
-  std::vector<std::string> alerts;  // newest last, the latest 32
-  std::string imbalance_gap;        // how realised and foretold imbalance differ, while they do for long (rule 31)
-  absl::Duration step_time_p99;     // measured; zero: unknown
-  absl::Duration wave_deadline;     // of a wave's first try
+  std::vector<std::string> alerts;       // newest last, the latest 32
+  std::string imbalance_gap;             // how realised and foretold imbalance differ, while they do for long (rule 31)
+  std::vector<std::string> ineffective;  // what keeps balancing from working though it is on, for people
+  std::string paused_by;                 // the operation of the pause; empty: none
+  std::string pause_reason;
+  absl::Duration map_age;        // since maps were last published; zero: never
+  absl::Duration step_time_p99;  // measured; zero: unknown
+  absl::Duration wave_deadline;  // of a wave's first try
   GroupTotals totals;
 };
 
 struct StatsQuery {
   int num_windows = 0;  // the last so many; 0: by `span`
   absl::Duration span;  // the windows of the last so long; zero with num_windows 0: all that are kept
+  bool brief = false;   // leaves out GroupStats::layers
 };
 
 struct LayerStats {

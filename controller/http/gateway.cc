@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <map>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -10,9 +11,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "httplib.h"
 
+#include "controller/http/fastdeploy.h"
 #include "controller/http/http_error.h"
 #include "controller/page/page.h"
 
@@ -64,10 +67,16 @@ absl::StatusOr<Address> ParseAddress(const std::string& listen) {
 
 struct Gateway::State {
   State(Options the_options, Transcoder the_transcoder)
-      : options(std::move(the_options)), transcoder(std::move(the_transcoder)) {}
+      : options(std::move(the_options)),
+        transcoder(std::move(the_transcoder)),
+        fastdeploy(options.fastdeploy,
+                   [this](const std::string& method, const std::string& json) { return CallOrFirst(method, json); }) {}
 
   absl::Status Listen();
   void Route();
+  void RouteFastDeploy();
+  // What a call answers; of a stream, its first message, and then nobody listens any more.
+  absl::StatusOr<std::string> CallOrFirst(const std::string& method, const std::string& json);
   void Ask(const std::string& method, const absl::StatusOr<std::string>& json, const httplib::Request& request,
            httplib::Response& response);
   void Stream(const std::string& method, const std::string& json, const httplib::Request& request,
@@ -75,6 +84,7 @@ struct Gateway::State {
 
   const Options options;
   const Transcoder transcoder;
+  FastDeploy fastdeploy;
   httplib::Server http;
   std::string address;
   std::thread thread;
@@ -117,6 +127,35 @@ void Gateway::State::Stream(const std::string& method, const std::string& json, 
       [this](bool) { --num_streams; });
 }
 
+absl::StatusOr<std::string> Gateway::State::CallOrFirst(const std::string& method, const std::string& json) {
+  if (!transcoder.IsStream(method)) return transcoder.Call(method, json, {}, kCallDeadline);
+  const absl::Time end = absl::Now() + kCallDeadline;
+  std::optional<std::string> first;
+  const absl::Status status = transcoder.Stream(
+      method, json, {},
+      [&](const std::string& message) {
+        first = message;
+        return false;
+      },
+      [&] { return !stopping && absl::Now() < end; });
+  if (first.has_value()) return *std::move(first);
+  return status.ok() ? absl::UnavailableError(absl::StrCat(method, " told nothing")) : status;
+}
+
+void Gateway::State::RouteFastDeploy() {
+  const std::pair<const char*, FastDeploy::Reply (FastDeploy::*)(const std::string&)> routes[] = {
+      {"/rearrange_experts", &FastDeploy::RearrangeExperts},
+      {"/get_per_expert_tokens_stats", &FastDeploy::TokensStats},
+      {"/check_redundant", &FastDeploy::CheckRedundant}};
+  for (const auto& [path, route] : routes) {
+    http.Post(path, [this, route = route](const httplib::Request& request, httplib::Response& response) {
+      const FastDeploy::Reply reply = (fastdeploy.*route)(request.body);
+      response.status = reply.http_status;
+      response.set_content(reply.body, kJson);
+    });
+  }
+}
+
 void Gateway::State::Route() {
   http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   http.set_payload_max_length(kBodyBytesMax);
@@ -152,6 +191,7 @@ void Gateway::State::Route() {
     }
     Ask(method, transcoder.RequestOf(method, {request.params.begin(), request.params.end()}), request, response);
   });
+  RouteFastDeploy();
   for (const PageFile& file : PageFiles()) {
     const auto serve = [&file](const httplib::Request&, httplib::Response& response) {
       response.set_header("Cache-Control", "no-cache");

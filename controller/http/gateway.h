@@ -8,6 +8,7 @@
 //                                   text/event-stream, else one line of JSON a message
 //   GET  /healthz, /readyz          200 while the process serves; while it leads, else 503
 //   GET  /metrics                   Prometheus text
+//   POST /rearrange_experts, /get_per_expert_tokens_stats, /check_redundant   as FastDeploy's users know them
 //   GET  /                          the web page
 //
 // Errors are {"code": number, "status": "NOT_FOUND", "message": text} with the HTTP status that belongs to the code.
@@ -25,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "controller/config.h"
 #include "controller/http/transcoder.h"
 
 namespace evenkeel::controller {
@@ -40,6 +42,7 @@ class Gateway {
     std::string listen;                    // HOST:PORT; port 0: any free one
     std::function<bool()> ready;           // from any thread
     std::function<std::string()> metrics;  // likewise; may be empty
+    FastDeploySettings fastdeploy = {};
   };
 
   // Serves `transcoder`, which it owns. kUnavailable where the address cannot be had.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -32,6 +33,23 @@ class Page {
   void Counter(const std::string& name, const std::string& help, Labels labels, uint64_t value) {
     ClientMetric& metric = Add(name, help, MetricType::Counter, std::move(labels));
     metric.counter.value = static_cast<double>(value);
+  }
+  void Counter(const std::string& name, const std::string& help, Labels labels, absl::Duration value) {
+    ClientMetric& metric = Add(name, help, MetricType::Counter, std::move(labels));
+    metric.counter.value = absl::ToDoubleSeconds(value);
+  }
+  void Histogram(const std::string& name, const std::string& help, Labels labels, const LatencyCounts& value) {
+    ClientMetric& metric = Add(name, help, MetricType::Histogram, std::move(labels));
+    uint64_t below = 0;
+    for (size_t i = 0; i < value.counts.size(); ++i) {
+      below += value.counts[i];
+      const bool last = i == LatencyCounts::kBoundsUs.size();
+      const double bound =
+          last ? std::numeric_limits<double>::infinity() : static_cast<double>(LatencyCounts::kBoundsUs[i]) * 1e-6;
+      metric.histogram.bucket.push_back({.cumulative_count = below, .upper_bound = bound});
+    }
+    metric.histogram.sample_count = below;
+    metric.histogram.sample_sum = absl::ToDoubleSeconds(value.sum);
   }
   const std::vector<MetricFamily>& families() const { return families_; }
 
@@ -80,6 +98,20 @@ void AddTotals(const GroupTotals& totals, const Labels& labels, Page& page) {
   add("moves_failed", "Attempts to move an expert that failed.", totals.moves_failed);
   add("moved_bytes", "Bytes of experts moved.", totals.bytes_moved);
   add("fingerprint_failures", "Contents that did not match their fingerprint.", totals.fingerprint_failures);
+  add("ranks_lost", "Ranks expelled.", totals.ranks_lost);
+  add("experts_restored", "Experts restored that had no live replica left.", totals.experts_restored);
+  const std::pair<const char*, absl::Duration> phases[] = {
+      {"planning", totals.planning}, {"retiring", totals.retiring}, {"moving", totals.moving}};
+  for (const auto& [phase, value] : phases) {
+    Labels with = labels;
+    with.push_back({"phase", phase});
+    page.Counter("evenkeel_group_phase_seconds_total",
+                 "Time spent planning, waiting for ranks to quiesce, and moving; summed over layers side by side.",
+                 std::move(with), value);
+  }
+  page.Histogram("evenkeel_group_shares_latency_seconds",
+                 "From the end of a window to the publish of the shares solved with it.", labels,
+                 totals.shares_latency);
 }
 
 void AddDecisions(const GroupTotals& totals, const Labels& labels, Page& page) {
@@ -95,16 +127,13 @@ void AddDecisions(const GroupTotals& totals, const Labels& labels, Page& page) {
   }
 }
 
-// "Enabled but ineffective": something keeps the group from being balanced at all.
-bool IsIneffective(const GroupStatus& group) {
-  return group.forming || !group.static_reason.empty() || !group.imbalance_gap.empty() ||
-         std::ranges::any_of(group.members, [](const MemberStatus& member) { return !member.missing_calls.empty(); });
-}
-
 void AddState(const GroupStatus& group, const Labels& labels, Page& page) {
   page.Gauge("evenkeel_group_forming", "1 until every rank has attached under this term.", labels, group.forming);
   page.Gauge("evenkeel_group_ineffective", "1 while balancing is on and something keeps it from working.", labels,
-             IsIneffective(group));
+             !group.ineffective.empty());
+  page.Gauge("evenkeel_group_paused", "1 while an operator has paused the group.", labels, !group.paused_by.empty());
+  page.Gauge("evenkeel_group_map_age_seconds", "Since maps were last published.", labels,
+             absl::ToDoubleSeconds(group.map_age));
   page.Gauge("evenkeel_group_view_number", "Number of the newest view.", labels,
              static_cast<double>(group.view.number));
   page.Gauge("evenkeel_group_waves_blocked", "Layers whose wave waits for a rank.", labels,
@@ -126,10 +155,14 @@ void AddState(const GroupStatus& group, const Labels& labels, Page& page) {
 }
 
 void AddRanks(const GroupStatus& group, const Labels& labels, Page& page) {
-  int attached = 0, behind = 0;
+  int attached = 0, behind = 0, silent = 0, suspected = 0;
+  absl::Duration lag = absl::ZeroDuration();
   for (const MemberStatus& member : group.members) {
     attached += member.attached;
     behind += member.quiesced_epoch < group.epoch;
+    silent += member.silent;
+    suspected += member.num_suspecting > 0;
+    lag = std::max(lag, member.quiescence_lag);
     if (member.member.incarnation == 0) continue;
     Labels with = labels;
     with.push_back({"rank", absl::StrCat(member.member.rank.value())});
@@ -140,10 +173,19 @@ void AddRanks(const GroupStatus& group, const Labels& labels, Page& page) {
                  member.num_calls_waited);
     page.Gauge("evenkeel_rank_oldest_open_step_seconds", "How long the rank's oldest open step has been open.", with,
                absl::ToDoubleSeconds(member.oldest_open_step));
+    page.Gauge("evenkeel_rank_quiescence_lag_seconds", "For how long the rank has not quiesced at newer maps.", with,
+               absl::ToDoubleSeconds(member.quiescence_lag));
+    page.Gauge("evenkeel_rank_suspected_by_ranks", "Ranks whose engines wait for this one.", with,
+               member.num_suspecting);
   }
   page.Gauge("evenkeel_group_ranks", "Ranks of the group.", labels, static_cast<double>(group.members.size()));
   page.Gauge("evenkeel_group_ranks_attached", "Ranks whose agent is attached.", labels, attached);
   page.Gauge("evenkeel_group_ranks_behind", "Ranks that have not quiesced at the newest maps.", labels, behind);
+  page.Gauge("evenkeel_group_ranks_silent", "Ranks whose agent, or engine in a step, said nothing for its lease.",
+             labels, silent);
+  page.Gauge("evenkeel_group_ranks_suspected", "Ranks that other ranks' engines wait for.", labels, suspected);
+  page.Gauge("evenkeel_group_quiescence_lag_seconds", "For how long the slowest rank has not quiesced at newer maps.",
+             labels, absl::ToDoubleSeconds(lag));
 }
 
 void AddLayers(const GroupStatus& group, const Labels& labels, Page& page) {
@@ -166,6 +208,14 @@ std::string MetricsText(const MetricsSource& source) {
   page.Gauge("evenkeel_controller_groups", "Groups known.", {}, static_cast<double>(source.groups.size()));
   page.Counter("evenkeel_controller_store_failures_total", "Writes of the store that failed.", {},
                source.num_store_failures);
+  page.Counter("evenkeel_controller_tasks_refused_total", "Tasks refused as the strand's queue was full.", {},
+               source.num_tasks_refused);
+  page.Histogram("evenkeel_controller_step_seconds", "How long the coordinator took for an event.", {},
+                 source.step_times);
+  for (const MetricsSource::Ended& ended : source.operations_ended) {
+    page.Counter("evenkeel_group_operations_ended_total", "Operations that ended, by what caused them and how.",
+                 {{"group", ended.group}, {"cause", ended.cause}, {"state", ended.state}}, ended.count);
+  }
   int layers_left = kLayerSeriesMax;
   for (const GroupStatus& group : source.groups) {
     const Labels labels = {{"group", group.name}};

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "controller/core/latency_counts.h"
 #include "controller/core/status.h"
 
 namespace evenkeel::controller {
@@ -21,6 +22,13 @@ struct MetricsSource {
   uint32_t term = 0;
   bool leading = false;
   uint64_t num_store_failures = 0;
+  uint64_t num_tasks_refused = 0;  // as the strand's queue was full
+  LatencyCounts step_times;        // of the coordinator, by event
+  struct Ended {
+    std::string group, cause, state;
+    uint64_t count = 0;
+  };
+  std::vector<Ended> operations_ended;
   std::vector<GroupStatus> groups;
 };
 

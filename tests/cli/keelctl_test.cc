@@ -3,7 +3,9 @@
 // keelctl against a Control service that answers from a script, over real gRPC.
 #include "cli/keelctl.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -228,6 +230,84 @@ TEST_CASE("an operation is cancelled by its id, wherever the options stand", "[k
   CHECK(Contains(server.err, "unknown operation nobody"));
   CHECK(server.Run({"operations", "cancel"}) == 2);
   CHECK(Contains(server.err, "ID is missing"));
+}
+
+TEST_CASE("a group is paused and resumed, and check says while it is or has no effect", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"pause", "--reason=upgrade"}) == 0);
+  CHECK(Contains(server.out, "group chat is paused; 'keelctl resume' ends it (operation pause-1)"));
+  CHECK(server.Run({"check"}) == 1);
+  CHECK(Contains(server.out, "problem: paused by an operator: upgrade"));
+  CHECK(server.Run({"resume"}) == 0);
+  CHECK(Contains(server.out, "group chat is balanced by the controller again"));
+  server.control.group.clear_paused_by();
+  CHECK(server.Run({"resume"}) == 1);
+  CHECK(Contains(server.err, "group chat is not paused"));
+  server.control.group.add_ineffective("engines run, but no load was counted for 40s");
+  CHECK(server.Run({"check"}) == 1);
+  CHECK(Contains(server.out, "problem: balancing is on but has no effect: engines run, but no load"));
+}
+
+TEST_CASE("the last decision is explained, with what keeps the controller from acting", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"explain"}) == 0);
+  CHECK(server.out == "nothing was decided yet\n");
+  v1::Operation pause = ExampleOperation(v1::OPERATION_STATE_RUNNING);
+  pause.set_cause(v1::OPERATION_CAUSE_PAUSE);
+  v1::Operation skipped = ExampleOperation(v1::OPERATION_STATE_SKIPPED);
+  skipped.set_cause(v1::OPERATION_CAUSE_SLOW_LOOP);
+  skipped.set_retiring_us(1'500'000);
+  for (int layer = 0; layer < 3; ++layer) {
+    v1::LayerDecision* decision = skipped.add_decisions();
+    decision->set_layer(static_cast<uint32_t>(layer));
+    decision->set_reason(layer < 2 ? "its load is steady" : "the gain is small");
+  }
+  server.control.operations = {pause, skipped};
+  server.control.group.set_paused_by("op-1");
+  server.control.group.add_ineffective("static maps");
+  CHECK(server.Run({"explain", "--layers"}) == 0);
+  for (const char* part : {"paused by an operator", "has no effect: static maps", "by slow loop, skipped: because",
+                           "    2 layers: its load is steady", "waited for ranks 1.500 s", "the gain is small"}) {
+    CAPTURE(part, server.out);
+    CHECK(Contains(server.out, part));
+  }
+  CHECK(server.Run({"explain", "--json"}) == 0);
+  CHECK(Contains(server.out, "OPERATION_CAUSE_SLOW_LOOP"));
+}
+
+TEST_CASE("load is shown as heat, and recorded as simulate reads it", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"heat"}) == 0);
+  CHECK(Contains(server.out, "0 |"));
+  CHECK(Contains(server.out, "a cell the highest of 1 experts"));
+  CHECK(server.Run({"heat", "--ranks"}) == 0);
+  CHECK(Contains(server.out, "1 ranks"));
+  CHECK(server.Run({"heat", "--layers=7"}) == 0);
+  CHECK(server.out == "no load was counted yet\n");
+  const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/load.npy";
+  CHECK(server.Run({"record", path, "--windows=1"}) == 0);
+  CHECK(server.out == "1 windows of 1 layers x 4 experts written to " + path + "\n");
+  CHECK(server.Run({"show", path}) == 0);
+  CHECK(server.Run({"record", path, "--windows=2"}) == 1);  // the controller ended after one
+  CHECK(server.Run({"record"}) == 2);
+}
+
+TEST_CASE("bash is told the commands and the options of each", "[keelctl]") {
+  Server server;
+  CHECK(server.Run({"completion"}) == 0);
+  for (const char* part :
+       {"operations", "rearrange) options=\"", "--dry-run ", "--policy= ", "complete -o default -F"}) {
+    CAPTURE(part);
+    CHECK(Contains(server.out, part));
+  }
+  const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/completion";
+  std::ofstream(path) << server.out;
+  const std::string script =
+      "source " + path +
+      "; COMP_WORDS=(keelctl rearrange --dr); COMP_CWORD=2; _keelctl; "
+      "[ \"${COMPREPLY[*]}\" = --dry-run ] && COMP_WORDS=(keelctl exp) COMP_CWORD=1 && _keelctl && "
+      "[ \"${COMPREPLY[*]}\" = explain ]";
+  CHECK(std::system(("bash -c '" + script + "'").c_str()) == 0);
 }
 
 TEST_CASE("operations are listed and watched", "[keelctl]") {

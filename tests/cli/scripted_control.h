@@ -111,7 +111,8 @@ class ScriptedControl final : public v1::Control::Service {
     return grpc::Status::OK;
   }
   grpc::Status GetGroup(grpc::ServerContext*, const v1::GetGroupRequest* request, v1::Group* response) override {
-    if (request->group() != "chat") return {grpc::StatusCode::NOT_FOUND, "no group " + request->group()};
+    if (!request->group().empty() && request->group() != "chat")
+      return {grpc::StatusCode::NOT_FOUND, "no group " + request->group()};
     *response = group;
     return grpc::Status::OK;
   }
@@ -124,7 +125,27 @@ class ScriptedControl final : public v1::Control::Service {
     v1::StatsUpdate update;
     *update.mutable_group() = group;
     *update.mutable_stats() = Stats();
-    for (int i = 0; i < 2; ++i) writer->Write(update);
+    for (int i = 0; i < 2; ++i) {
+      update.mutable_stats()->add_windows()->set_begin_unix_us(1);  // the same one told twice
+      writer->Write(update);
+      update.mutable_stats()->clear_windows();
+    }
+    return grpc::Status::OK;
+  }
+  grpc::Status Pause(grpc::ServerContext*, const v1::PauseRequest* request, v1::Operation* response) override {
+    response->set_id("pause-1");
+    response->set_group("chat");
+    response->set_state(v1::OPERATION_STATE_RUNNING);
+    response->set_detail(request->reason());
+    group.set_paused_by("pause-1");
+    group.set_pause_reason(request->reason());
+    return grpc::Status::OK;
+  }
+  grpc::Status Resume(grpc::ServerContext*, const v1::ResumeRequest*, v1::Operation* response) override {
+    if (group.paused_by().empty()) return {grpc::StatusCode::FAILED_PRECONDITION, "group chat is not paused"};
+    response->set_id(group.paused_by());
+    response->set_group("chat");
+    response->set_state(v1::OPERATION_STATE_DONE);
     return grpc::Status::OK;
   }
   grpc::Status GetMap(grpc::ServerContext*, const v1::GetMapRequest*, v1::GroupMaps* response) override {

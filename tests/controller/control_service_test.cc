@@ -44,6 +44,49 @@ TEST_CASE("what is unknown has the right code and a sentence", "[control_service
   CHECK(reader->Finish().error_message() == "interval_ms is 1: 0 or 50 to 3600000 wanted");
 }
 
+TEST_CASE("a group is paused and resumed, and brief stats leave out its layers", "[control_service]") {
+  Running running;
+  ServingGroup serving(running, "chat");
+  v1::Operation pause, again, resumed;
+  v1::PauseRequest request;
+  request.set_reason("tests");
+  REQUIRE(running.control->Pause(Context().get(), request, &pause).ok());
+  CHECK(pause.cause() == v1::OPERATION_CAUSE_PAUSE);
+  CHECK(pause.state() == v1::OPERATION_STATE_RUNNING);
+  REQUIRE(running.control->Pause(Context().get(), request, &again).ok());
+  CHECK(again.id() == pause.id());
+  CHECK(GetGroup(running, "chat").pause_reason() == "tests");
+  REQUIRE(running.control->Resume(Context().get(), {}, &resumed).ok());
+  CHECK(resumed.id() == pause.id());
+  CHECK(resumed.state() == v1::OPERATION_STATE_DONE);
+  CHECK(running.control->Resume(Context().get(), {}, &resumed).error_message() == "group chat is not paused");
+  request.set_reason(std::string(1025, 'x'));
+  CHECK(running.control->Pause(Context().get(), request, &pause).error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+
+  v1::GetStatsRequest stats_request;
+  v1::GroupStats whole, brief;
+  while (whole.windows().empty() || whole.tokens() == 0) {
+    REQUIRE(running.control->GetStats(Context().get(), stats_request, &whole).ok());
+  }
+  stats_request.set_brief(true);
+  REQUIRE(running.control->GetStats(Context().get(), stats_request, &brief).ok());
+  CHECK(whole.layers_size() == 2);
+  CHECK(brief.layers().empty());
+  CHECK(brief.tokens() >= whole.tokens());
+  v1::WatchStatsRequest watch;
+  watch.set_brief(true);
+  const auto context = Context();
+  const auto reader = running.control->WatchStats(context.get(), watch);
+  v1::StatsUpdate update;
+  REQUIRE(reader->Read(&update));
+  CHECK(update.stats().layers().empty());
+  CHECK(update.stats().windows_size() == 1);
+  CHECK(update.group().imbalance_initial() > 0);
+  context->TryCancel();
+  running.daemon->Stop();
+  serving.Join();
+}
+
 TEST_CASE("a group that is forming cannot be rearranged", "[control_service]") {
   Running running;
   const GroupInfo group = FakeGroup("chat");
