@@ -34,9 +34,14 @@ def check_logs(cluster: Cluster, operations: int, moves: int):
         check(event in said, f"the controller's log does not tell: {event}")
     ended = re.findall(r" operation \S+ group \S+ .*?state (done|skipped)", said)
     check_equal(len(ended), operations, "operations whose end the log tells")
+    told = re.findall(r"state done .*? imbalance (\S+) to (\S+) seconds planning (\S+) retiring (\S+) moving (\S+)", said)
+    check_equal(len(told), ended.count("done"), "operations done whose balance and time the log tells")
+    for before, after, *seconds in told:
+        check(1 <= float(after) < 100 and 1 <= float(before) < 100, f"imbalance {before} to {after}")
+        check(0 < sum(map(float, seconds)) < 600, f"seconds {seconds}")
     lines = len(said.splitlines())
     check(lines <= 2 * len(events) + 4 * operations, f"{lines} lines of the controller for {operations} operations")
-    told = 0
+    told = 0  # moves
     for rank in ranks:
         said = cluster.log_of(f"agent-{rank}", 100_000)
         for event in ("takes over", "obeys term 1", f"members {len(ranks)}"):
