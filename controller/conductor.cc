@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 
 #include "algos/base/status_macros.h"
+#include "algos/placement.h"
 #include "algos/policies/registry.h"
 #include "controller/convert_operation.h"
 #include "runtime/clock.h"
@@ -49,6 +50,14 @@ absl::Status CheckAgainst(const GroupStatus& group, const RearrangeRequested& re
                                                      ": its layers are 0 to ", group.info.num_layers - 1));
     }
   }
+  if (!request.placements.empty() && request.placements.size() != static_cast<size_t>(group.info.num_layers)) {
+    return absl::InvalidArgumentError(absl::StrCat("placements of ", request.placements.size(), " layers; group ",
+                                                   group.name, " has ", group.info.num_layers));
+  }
+  for (size_t layer = 0; layer < request.placements.size(); ++layer) {
+    const absl::Status fits = algos::Validate(request.placements[layer], group.info.shape);
+    if (!fits.ok()) return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": ", fits.message()));
+  }
   if (!group.static_reason.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("the maps of group ", group.name, " are static: ", group.static_reason));
@@ -81,6 +90,9 @@ absl::Status CheckOptions(const std::string& name, const RearrangeRequested& req
   EVENKEEL_ASSIGN_OR_RETURN(const algos::NamedPolicy policy, algos::FindPolicy(name));
   algos::PolicyConfig config;
   config.options = request.policy_options;
+  if (!request.placements.empty() && policy.name != "static") {
+    return absl::InvalidArgumentError(absl::StrCat("placements go with policy static, not ", name));
+  }
   return algos::ReadOptions(policy.name, policy.options, config).status();
 }
 

@@ -66,6 +66,7 @@ struct ControlService::State : public RankCalls {
                                 .policy_options = {request.policy_options().begin(), request.policy_options().end()},
                                 .load = {request.load().begin(), request.load().end()}};
       EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
+      EVENKEEL_ASSIGN_OR_RETURN(wanted.placements, PlacementsOf("rearrange.placements", request.placements()));
       return conductor.Rearrange(std::move(wanted));
     });
   }

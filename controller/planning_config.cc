@@ -37,10 +37,6 @@ absl::Status ReadPolicy(const Named& given, std::string* name, PolicyOptions* op
   }
   const absl::StatusOr<algos::NamedPolicy> policy = algos::FindPolicy(*name);
   if (!policy.ok()) return absl::InvalidArgumentError(absl::StrCat(given.field, ": ", policy.status().message()));
-  if (policy->name == "static") {
-    return absl::InvalidArgumentError(
-        absl::StrCat(given.field, " is 'static', which takes the map of a file: only 'keelctl plan' is given one"));
-  }
   algos::PolicyConfig config;
   config.options = *options;
   const absl::Status read = algos::ReadOptions(policy->name, policy->options, config).status();

@@ -232,6 +232,25 @@ absl::StatusOr<algos::Problem> ProblemOf(const v1::PlanRequest& request) {
   return problem;
 }
 
+absl::StatusOr<std::vector<algos::Placement>> PlacementsOf(
+    absl::string_view path, const google::protobuf::RepeatedPtrField<v1::PlanPlacement>& placements) {
+  std::vector<algos::Placement> read;
+  const std::string layers = absl::StrCat(path, ": layers");
+  EVENKEEL_RETURN_IF_ERROR(CheckRange(layers, static_cast<uint64_t>(placements.size()), 0, proto::kLayersMax));
+  for (int l = 0; l < placements.size(); ++l) {
+    const auto& experts = placements[l].expert_of_slot();
+    const std::string slots = absl::StrCat(path, "[", l, "].expert_of_slot");
+    EVENKEEL_RETURN_IF_ERROR(
+        CheckRange(slots + ": slots", static_cast<uint64_t>(experts.size()), 1, proto::kSlotsPerLayerMax));
+    algos::Placement& placement = read.emplace_back();
+    for (int s = 0; s < experts.size(); ++s) {
+      if (experts[s] < -1) return Bad(absl::StrCat(slots, "[", s, "]"), experts[s], "-1 or an expert");
+      placement.expert_of_slot.push_back(ExpertId(experts[s]));
+    }
+  }
+  return read;
+}
+
 absl::StatusOr<v1::PlanResponse> PlanFor(const v1::PlanRequest& request, absl::string_view default_policy) {
   EVENKEEL_ASSIGN_OR_RETURN(const algos::Problem problem, ProblemOf(request));
   v1::PlanResponse response;
@@ -240,6 +259,11 @@ absl::StatusOr<v1::PlanResponse> PlanFor(const v1::PlanRequest& request, absl::s
   if (!policy.ok()) return absl::InvalidArgumentError(absl::StrCat("plan.policy: ", policy.status().message()));
   algos::PolicyConfig config;
   config.options = {request.policy_options().begin(), request.policy_options().end()};
+  EVENKEEL_ASSIGN_OR_RETURN(config.placements, PlacementsOf("plan.placements", request.placements()));
+  if (!config.placements.empty() && policy->name != "static") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("plan.placements: they go with policy static, not ", response.policy()));
+  }
   if (const absl::Status read = algos::ReadOptions(policy->name, policy->options, config).status(); !read.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("plan.policy_options: ", read.message()));
   }

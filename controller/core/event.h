@@ -48,11 +48,12 @@ struct AgentDetached {
 struct RearrangeRequested {
   std::string operation_id;  // idempotent: a known one changes nothing
   std::string group;
-  std::string policy;                 // empty: the configured one
-  std::vector<LayerId> layers;        // empty: all
-  bool dry_run = false;               // plan, price and report; change nothing
-  PolicyOptions policy_options = {};  // over the configured ones where the policy is the same
-  std::vector<uint64_t> load = {};    // [num_layers * num_experts] to plan by; empty: what was counted
+  std::string policy;                             // empty: the configured one
+  std::vector<LayerId> layers;                    // empty: all
+  bool dry_run = false;                           // plan, price and report; change nothing
+  PolicyOptions policy_options = {};              // over the configured ones where the policy is the same
+  std::vector<uint64_t> load = {};                // [num_layers * num_experts] to plan by; empty: what was counted
+  std::vector<algos::Placement> placements = {};  // of policy `static`: [num_layers], or empty: what there is
 };
 // Takes ranks in: those whose engines wait, at once, the others when theirs come.
 struct AdmitRequested {

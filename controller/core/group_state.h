@@ -51,6 +51,7 @@ struct PendingPlan {
   std::vector<LayerId> layers;  // that were named; empty: none was
   bool for_operator = false;
   bool dry_run = false;
+  bool of_placements = false;  // that were named
   std::shared_ptr<const algos::Problem> problem;
   absl::Time asked;
   absl::Duration span;                 // that the problem's episodes cover

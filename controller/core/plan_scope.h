@@ -26,7 +26,8 @@ namespace evenkeel::controller {
 struct PlanScope {
   std::string policy;
   PolicyOptions options;
-  std::string phase;  // "prefill" or "decode" where its policy plans on its tokens alone
+  std::vector<algos::Placement> placements;  // of policy `static`
+  std::string phase;                         // "prefill" or "decode" where its policy plans on its tokens alone
   algos::Problem problem;
   absl::Duration span;                 // that the episodes cover
   std::vector<LayerDecision> skipped;  // layers that are not to be planned, ascending

@@ -53,6 +53,7 @@ void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, absl::Tim
   const uint64_t plan_id = planning.next_plan_id++;
   ComputePlan compute{plan_id, plan.policy, plan.problem, {}};
   compute.config.options = std::move(scope.options);
+  compute.config.placements = std::move(scope.placements);
   compute.flex = std::move(scope.flex);
   effects.push_back(std::move(compute));
   planning.group.plans.emplace(plan_id, std::move(plan));
@@ -207,10 +208,11 @@ void PlanAgain(Planning planning, const PendingPlan& plan, const std::string& wh
     if (RankChange* change = group.changes.Find(plan.operation_id)) change->needs_plan = !change->cancelled;
     return;
   }
+  const bool again = plan.for_operator && !plan.of_placements;  // placements named are for the ranks that there were
   planning.operations.Close(plan.operation_id, OperationState::kSuperseded,
-                            absl::StrCat(why, plan.for_operator ? "; planned again" : ""), now, effects);
-  if (plan.for_operator) group.next = Unfinished{plan.policy, plan.layers, true};
-  if (plan.for_operator || group.settings.placement_enabled) group.next_placement = now;
+                            absl::StrCat(why, again ? "; planned again" : ""), now, effects);
+  if (again) group.next = Unfinished{plan.policy, plan.layers, true};
+  if (again || group.settings.placement_enabled) group.next_placement = now;
 }
 
 void FailChange(Planning planning, const std::string& operation_id, std::string why, absl::Time now) {
@@ -275,6 +277,8 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   plan.layers.erase(std::unique(plan.layers.begin(), plan.layers.end()), plan.layers.end());
   PlanScope scope = AskedScope(group, request.policy, request.policy_options, plan.layers);
   if (!request.load.empty()) PlanOn(request.load, scope);
+  scope.placements = request.placements;
+  plan.of_placements = !request.placements.empty();
   plan.policy = scope.policy;
   plan.phase = scope.phase;
   planning.operations.Begin(Describe(group, plan), now, effects);

@@ -175,6 +175,19 @@ TEST_CASE("maps and loads of a group are written to files that plans are made fr
   CHECK(server.Run({"stats", "--watch", "--out", loads}) == 2);
 }
 
+TEST_CASE("a static rearrangement sends the placements of a map file", "[keelctl]") {
+  Server server;
+  server.control.operations = {ExampleOperation(v1::OPERATION_STATE_DONE)};
+  const std::string map = TempFile("static.yaml");
+  REQUIRE(WriteFile(map, "num_slots: 6\ninitial_global_assignments:\n  0: [1, 1, 0, 0, 1, 0]\n").ok());
+  CHECK(server.Run({"rearrange", "--policy=static", "--map", map}) == 0);
+  CHECK(server.control.asked.policy() == "static");
+  REQUIRE(server.control.asked.placements_size() == 1);
+  const auto& slots = server.control.asked.placements(0).expert_of_slot();
+  CHECK(std::vector<int>(slots.begin(), slots.end()) == std::vector<int>{1, 1, 0, 0, 1, 0});
+  CHECK(server.Run({"rearrange", "--policy=static", "--map", TempFile("none")}) == 1);
+}
+
 TEST_CASE("a rearrangement passes on what was asked and ends with its state", "[keelctl]") {
   Server server;
   server.control.operations = {ExampleOperation(v1::OPERATION_STATE_RUNNING),

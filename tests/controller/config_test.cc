@@ -177,8 +177,6 @@ TEST_CASE("planning settings out of range are refused by the path of the field",
       {"pins { layer: 4096 }", "defaults.pins[0].layer is 4096: 0 to 4095 wanted"},
       {"pins { } pins { expert: 70000 }", "defaults.pins[1].expert is 70000: 0 to 65535 wanted"},
       {"policy: ''", "defaults.policy is empty: a policy wanted"},
-      {"policy: 'static'",
-       "defaults.policy is 'static', which takes the map of a file: only 'keelctl plan' is given one"},
       {"policy_options { key: 'depth' value: 2 }",
        "defaults.policy_options: policy flex: no option 'depth'; it has gain_min, weight_now, exaggeration, "
        "episodes_max"},
@@ -216,6 +214,10 @@ TEST_CASE("flags go before the file, and a missing file is an error", "[config]"
   REQUIRE(flagged.ok());
   CHECK(flagged->coordinator.defaults.policy == "deepseek");
   CHECK(flagged->coordinator.defaults.planning.episode_steps == 50);
+  const auto fixed =
+      LoadSettings({.config_path = path, .listen = "", .store = "", .log_level = "", .policy = "static"});
+  REQUIRE(fixed.ok());
+  CHECK(fixed->coordinator.defaults.policy == "static");
   const auto missing = LoadSettings({.config_path = path + ".not", .listen = "", .store = "", .log_level = ""});
   CHECK(missing.status().code() == absl::StatusCode::kNotFound);
   CHECK(missing.status().message() == "configuration " + path + ".not: cannot be read");

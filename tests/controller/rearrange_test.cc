@@ -150,6 +150,38 @@ TEST_CASE("an expert lost in one layer does not keep another from being rearrang
   CHECK(cluster.RunUntil([&] { return cluster.StateOf("r1") == "done"; }));
 }
 
+TEST_CASE("placements that are named are taken over as they are, and kept while the policy is static",
+          "[coordinator]") {
+  Cluster::Options options = Basic();
+  options.settings.defaults.policy = "static";
+  options.settings.defaults.placement_enabled = true;
+  options.settings.defaults.placement_interval = absl::Seconds(5);
+  Cluster cluster(options);
+  StartUnderLoad(cluster);
+  std::vector<algos::Placement> placements(2);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    for (int slot = 0; slot < 12; ++slot) {
+      placements[layer].expert_of_slot.push_back(ExpertId((slot * 5 + static_cast<int>(layer)) % 8));
+    }
+  }
+  RearrangeRequested request{"s1", kGroup, "static", {}, false};
+  request.placements = placements;
+  cluster.Deliver(request);
+  REQUIRE(cluster.RunUntil([&] { return cluster.StateOf("s1") == "done"; }));
+  cluster.Run(absl::Seconds(20));
+  CHECK(cluster.Status().totals.rollouts == 2);
+  for (int layer = 0; layer < 2; ++layer) {
+    const auto by_rank = ByRank(cluster, layer);
+    for (size_t rank = 0; rank < 4; ++rank) {
+      std::multiset<int> wanted;
+      for (size_t slot = 3 * rank; slot < 3 * rank + 3; ++slot) {
+        wanted.insert(placements[static_cast<size_t>(layer)].expert_of_slot[slot].value());
+      }
+      CHECK(by_rank[rank] == wanted);
+    }
+  }
+}
+
 TEST_CASE("a plan that was overtaken is dropped", "[coordinator]") {
   Cluster::Options options = Basic();
   options.settings.defaults.placement_enabled = true;

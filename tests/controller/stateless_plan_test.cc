@@ -133,6 +133,20 @@ TEST_CASE("dead ranks, pins, budgets and layers are obeyed", "[stateless_plan]")
   }
 }
 
+TEST_CASE("static plans what is named, else what there is", "[stateless_plan]") {
+  Running running;
+  v1::PlanRequest request = Request();
+  request.set_policy("static");
+  AddCurrent(request);
+  CHECK(Planned(running, request).layers(0).num_moves() == 0);
+  for (int layer = 0; layer < 2; ++layer) {
+    v1::PlanPlacement* placement = request.add_placements();
+    for (int slot = 0; slot < 12; ++slot) placement->add_expert_of_slot((slot * 5 + layer) % 8);
+  }
+  const v1::PlanResponse response = Planned(running, request);
+  for (int slot = 0; slot < 12; ++slot) CHECK(response.layers(1).expert_of_slot(slot) == (slot * 5 + 1) % 8);
+}
+
 TEST_CASE("what is wrong with a request for a plan is named by its field", "[stateless_plan]") {
   Running running;
   const auto error = [&](const v1::PlanRequest& request) {
@@ -177,6 +191,13 @@ TEST_CASE("what is wrong with a request for a plan is named by its field", "[sta
   request = Request();
   (*request.mutable_policy_options())["depth"] = 1;
   CHECK(error(request).find("plan.policy_options: policy greedy: no option 'depth'") == 0);
+  request = Request();
+  request.add_placements()->add_expert_of_slot(0);
+  CHECK(error(request) == "plan.placements: they go with policy static, not greedy");
+  request.set_policy("static");
+  CHECK(error(request) == "static: placements of 1 layers; the group has 2");
+  request.mutable_placements(0)->set_expert_of_slot(0, -2);
+  CHECK(error(request).find("plan.placements[0].expert_of_slot[0] is -2: ") == 0);
   request = Request();
   request.add_capacities(1);
   CHECK(error(request) == "problem: capacities: 1 for 4 ranks");
