@@ -31,6 +31,9 @@ struct evenkeel_region {
   // A joining engine was seen to be a member: from then on it begins steps without asking.
   std::atomic<bool> has_joined{false};
 
+  // Of a suspension, over all calls that wait for it: since when no agent holds the region; 0: one does.
+  uint64_t agent_gone_since = 0;
+
   // Post-move callbacks: run by the lane that finds `is_notifying` clear; the others go on.
   evenkeel_post_move_fn post_move = nullptr;
   void* post_move_context = nullptr;

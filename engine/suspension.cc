@@ -68,46 +68,40 @@ void ForEachSlot(const RegionView& view, Visit visit) {
 }
 
 // Grants to itself, where there is no agent to do so. Requires: no step is open.
-class StandIn {
- public:
-  explicit StandIn(RegionView& view) : view_(view) {}
-
-  void Look(uint64_t now) {
-    if (view_.memory().IsLockedElsewhere(kAgentLockByte)) {
-      free_since_ = 0;
-      return;
-    }
-    if (free_since_ == 0) free_since_ = now;
-    const bool had_agent = view_.header().agent_pid.Load() != 0;
-    if (had_agent && now - free_since_ < kSettled) return;
-    const auto locked = view_.memory().TryLock(kAgentLockByte);
-    if (!locked.ok() || !locked.value) return;
-    ForEachSlot(view_, [&](int layer, int local, const SlotContent& slot) {
-      if (slot.state == kSlotWriting) {
-        view_.WriteSlot(layer, local, {.state = kSlotFree, .expert = -1, .generation = slot.generation});
-      }
-    });
-    view_.header().suspension_granted.StoreAndFence(view_.header().suspension.Load());
-    view_.memory().Unlock(kAgentLockByte);
+void GrantAlone(evenkeel_region& region, uint64_t now) {
+  RegionView& view = region.view;
+  if (view.memory().IsLockedElsewhere(kAgentLockByte)) {
+    region.agent_gone_since = 0;
+    return;
   }
-
- private:
-  RegionView& view_;
-  uint64_t free_since_ = 0;  // 0: an agent holds the region
-};
+  if (region.agent_gone_since == 0) region.agent_gone_since = now;
+  const bool had_agent = view.header().agent_pid.Load() != 0;
+  if (had_agent && now - region.agent_gone_since < kSettled) return;
+  const auto locked = view.memory().TryLock(kAgentLockByte);
+  if (!locked.ok() || !locked.value) return;
+  ForEachSlot(view, [&](int layer, int local, const SlotContent& slot) {
+    if (slot.state == kSlotWriting) {
+      view.WriteSlot(layer, local, {.state = kSlotFree, .expert = -1, .generation = slot.generation});
+    }
+  });
+  view.header().suspension_granted.StoreAndFence(view.header().suspension.Load());
+  view.memory().Unlock(kAgentLockByte);
+}
 
 Error Suspend(evenkeel_region& region, double seconds) {
   RegionView& view = region.view;
   auto& suspension = view.header().suspension;
   if (!region.is_ready) return MakeError(ErrorCode::kFailedPrecondition, "suspend: before evenkeel_ready");
-  if (!view.IsSuspended()) suspension.StoreAndFence(suspension.Load() + 1);
-  StandIn stand_in(view);
+  if (!view.IsSuspended()) {
+    region.agent_gone_since = 0;
+    suspension.StoreAndFence(suspension.Load() + 1);
+  }
   const uint64_t deadline = MonotonicNs() + static_cast<uint64_t>(seconds * static_cast<double>(kSecond));
   for (;;) {
     const bool is_open = AnyStepOpen(view);
     if (!is_open && IsGranted(view)) return {};
     const uint64_t now = MonotonicNs();
-    if (!is_open) stand_in.Look(now);
+    if (!is_open) GrantAlone(region, now);
     if (!is_open && IsGranted(view)) return {};
     if (now >= deadline) {
       return MakeError(ErrorCode::kDeadlineExceeded, "suspend: %s after %.3f s",

@@ -163,7 +163,9 @@ TEST_CASE("where the agent has died the engine goes on alone, and frees what it 
   both.agent.reset();
   evenkeel_error error = {};
   CHECK(evenkeel_suspend(both.region.get(), 0.1, &error) == EVENKEEL_DEADLINE_EXCEEDED);  // rule 19
-  REQUIRE(evenkeel_suspend(both.region.get(), 5, &error) == EVENKEEL_OK);
+  // It may wait in small pieces.
+  int num_calls = 1;
+  while (evenkeel_suspend(both.region.get(), 0.1, &error) == EVENKEEL_DEADLINE_EXCEEDED) REQUIRE(++num_calls < 200);
   CHECK(evenkeel_reload_expert(both.region.get(), 0, 2) == -1);
   const auto successor = AgentRegion::Open(both.region.path());
   REQUIRE(successor.ok());
