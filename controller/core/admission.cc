@@ -51,6 +51,13 @@ void TakeInventory(GroupState& group, const Attach& attach, absl::Time now, Effe
 
 bool Contains(const View& view, const Member& member) { return std::ranges::binary_search(view.members, member); }
 
+void ForgetMember(GroupState& group, RankId rank, absl::Time now) {
+  group.members.at(rank) = MemberRecord();
+  group.slots.Reset(rank);
+  group.loads.Restart(rank);
+  group.evidence.Forget(rank, now);
+}
+
 // Until the group has formed under this term, the newest view that any agent knows says who its members are.
 void LearnView(GroupState& group, const View& view, absl::Time now, Effects& effects) {
   if (group.formed || view.members.empty() || view.number <= group.told_view.number) return;
@@ -61,6 +68,9 @@ void LearnView(GroupState& group, const View& view, absl::Time now, Effects& eff
     const auto found = std::ranges::find(view.members, rank, &Member::rank);
     if (found == view.members.end()) {
       if (!record.in_view()) continue;
+      // It came before the view was known: it waits when it comes again, or is refused.
+      if (record.attached()) effects.push_back(CloseSession{*record.session});
+      if (record.known()) ForgetMember(group, rank, now);
       group.members.SetStanding(rank, r < group.info.num_first_ranks() ? Standing::kLost : Standing::kAbsent, now);
     } else if (record.member == *found) {
       if (!record.in_view()) group.members.SetStanding(rank, Standing::kServing, now);
@@ -202,6 +212,8 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
   LearnView(group, attach.view, now, effects);
   EVENKEEL_RETURN_IF_ERROR(RefuseExpelled(group, session, attach, effects));
   const bool known = group.members.at(rank).member == attach.member;
+  // Also where a stream that it has given up still speaks for it: it is not silent.
+  if (known) group.evidence.Hear(rank, now);
   EVENKEEL_ASSIGN_OR_RETURN(
       const Membership::Admission admission,
       group.members.Admit(session, attach, {.replace = !group.formed && group.told_view.number == 0}, now));

@@ -32,6 +32,7 @@ void Evidence::Look(absl::Time now, const EvidenceRules& rules) {
 void Evidence::HearStatus(RankId rank, const EngineStatus& status, absl::Time now) {
   Of& of = At(rank);
   of.heard = now;
+  of.given_up = false;
   of.busy_until = status.busy_lease > absl::ZeroDuration() ? now + status.busy_lease : absl::InfinitePast();
   of.suspended |= status.suspended;
   // What an engine waits for is not its own fault.
@@ -89,13 +90,15 @@ std::vector<RankId> Evidence::Witnesses(RankId accused, const Membership& member
 Verdict Evidence::Judge(const Membership& members, int ranks_min, const EvidenceRules& rules, absl::Time now) const {
   Verdict verdict;
   std::vector<Loss> silent;
-  int num_in_view = 0, num_in_group = 0, num_ended = 0;
+  int num_in_view = 0, num_in_group = 0, num_ended = 0, num_with_maps = 0;
   for (size_t r = 0; r < ranks_.size(); ++r) {
     const RankId rank(static_cast<int32_t>(r));
     const MemberRecord& record = members.at(rank);
     num_in_group += record.in_view() || ranks_[r].expelled_silent;
     if (!record.in_view()) continue;
     ++num_in_view;
+    // Those that join and have no maps yet begin no step: they can wait for nobody.
+    num_with_maps += !record.held && (!record.fresh || record.quiesced_epoch > Epoch());
     if (!ranks_[r].ended_by.has_value() && !ranks_[r].leaving) continue;
     ++num_ended;
     if (ranks_[r].ended_by.has_value()) {
@@ -110,20 +113,33 @@ Verdict Evidence::Judge(const Membership& members, int ranks_min, const Evidence
   }
   if (num_ended == num_in_view) verdict.lost.clear();  // nobody would be left: the group has ended
   if (now < quiet_until_) return verdict;
-  const size_t needed = num_in_view <= 2 ? 1 : static_cast<size_t>(rules.num_witnesses);
+  const size_t needed = num_with_maps <= 2 ? 1 : static_cast<size_t>(rules.num_witnesses);
   for (size_t r = 0; r < ranks_.size(); ++r) {
     const RankId rank(static_cast<int32_t>(r));
-    const bool judged = members.at(rank).counts() && !ranks_[r].ended_by.has_value() && !ranks_[r].leaving;
+    // For one that was never told that it is in the view nobody waits; an operator may let go of it.
+    const MemberRecord& member = members.at(rank);
+    const bool may_be_judged = member.counts() || (ranks_[r].given_up && member.in_view());
+    const bool judged = may_be_judged && !ranks_[r].ended_by.has_value() && !ranks_[r].leaving;
     if (!judged || !IsSilent(rank, rules, now)) continue;
     std::vector<RankId> witnesses = Witnesses(rank, members, rules, now);
-    if (witnesses.size() < needed) continue;
     const absl::Duration silence = now - SilentSince(rank, rules, now);
+    if (ranks_[r].given_up) {
+      if (num_ended + 1 == num_in_view) continue;  // nobody would be left
+      verdict.lost.push_back({rank, Loss::Kind::kSilent, std::move(witnesses),
+                              absl::StrCat("nothing was heard of it for ",
+                                           absl::FormatDuration(absl::Trunc(silence, absl::Milliseconds(1))),
+                                           ", and an operator lets go of it")});
+      ++num_ended;
+      continue;
+    }
+    if (witnesses.size() < needed) continue;
     std::string why = absl::StrCat(now - ranks_[r].heard >= rules.agent_lease ? "nothing was heard of it for "
                                                                               : "its engine got nowhere in a step for ",
                                    absl::FormatDuration(absl::Trunc(silence, absl::Milliseconds(1))), ", and ",
                                    Listed(witnesses), witnesses.size() == 1 ? " waits for it" : " wait for it");
     silent.push_back({rank, Loss::Kind::kSilent, std::move(witnesses), std::move(why)});
   }
+  std::ranges::sort(verdict.lost, {}, &Loss::rank);
   if (silent.empty()) return verdict;
   const int num_left = num_in_view - num_ended - static_cast<int>(silent.size());
   std::vector<RankId> ranks;

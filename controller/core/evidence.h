@@ -5,8 +5,8 @@
 // Three things are kept apart. *Ended*: an agent of the rank's host saw the lock of its engine free, or the engine
 // said that it goes. *Silent*: its agent has said nothing for a lease, or its engine, in a step, has got nowhere for
 // an engine lease. *Waiting*: an engine in a step says that it waits for the rank. A rank whose engine ended is lost at
-// once. A silent one is lost only where witnesses wait for it that are themselves alive and heard; what a dying rank
-// says of others counts for nothing.
+// once. A silent one is lost only where witnesses wait for it that are themselves alive and heard, or where an operator
+// gives it up; what a dying rank says of others counts for nothing.
 //
 // Threads:   none. Owned by Group.
 // Limits:    one record a rank, one entry for each pair of reporter and accused.
@@ -32,7 +32,7 @@ struct EvidenceRules {
   absl::Duration agent_lease;          // > 0
   absl::Duration engine_lease;         // > 0
   absl::Duration agent_reconnect_max;  // an agent that lives is back after so long
-  int num_witnesses = 2;               // where more than two ranks are left
+  int num_witnesses = 2;               // where more than two ranks are left that have maps
 };
 
 struct Loss {
@@ -71,6 +71,8 @@ class Evidence {
   // Its agent attached: whether its engine is suspended. Then its peers wait for what may take long, and its agent has
   // engine_lease to come back.
   void HearSuspended(RankId rank, bool suspended) { At(rank).suspended = suspended; }
+  // An operator lets go of it: while it is silent, nobody has to wait for it, and no limit holds (rule 24).
+  void NoteGivenUp(RankId rank) { At(rank).given_up = true; }
 
   // Another engine stands for the rank, or none: nothing is held against it, nothing that it said counts.
   void Forget(RankId rank, absl::Time now);
@@ -85,6 +87,7 @@ class Evidence {
   // Ranks whose engines said at or after `since` that they wait for it.
   int NumSuspecting(RankId rank, absl::Time since) const;
   absl::Time heard(RankId rank) const { return ranks_[rank.idx()].heard; }
+  absl::Time looked() const { return looked_; }
   absl::Time quiet_until() const { return quiet_until_; }
 
  private:
@@ -97,6 +100,7 @@ class Evidence {
     bool suspended = false;
     std::optional<RankId> ended_by;  // the first that saw it
     bool leaving = false;
+    bool given_up = false;
     bool expelled_silent = false;
   };
   struct Wait {

@@ -25,6 +25,15 @@
 
 namespace evenkeel::controller {
 
+namespace {
+
+bool Welcomes(const Effect& effect, SessionId session) {
+  const auto* send = std::get_if<SendToAgent>(&effect);
+  return send != nullptr && send->session == session && std::holds_alternative<Welcome>(*send->message);
+}
+
+}  // namespace
+
 Group::Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term, Operations& operations,
              uint64_t& next_plan_id, absl::Time now)
     : settings_(settings),
@@ -93,8 +102,10 @@ absl::Status Group::OnAttach(SessionId session, const Attach& attach, absl::Time
     StartOver(attach.group, now);
   }
   const absl::StatusOr<Membership::Admission> admission = AdmitAgent(*state_, session, attach, now, effects);
+  // Also where it is no member any more: it obeys this term, and comes back with it.
+  const bool welcomed = std::ranges::any_of(effects, [&](const Effect& effect) { return Welcomes(effect, session); });
+  if (welcomed) welcomed_.insert(attach.member);
   if (!admission.ok()) return admission.status();
-  if (*admission == Membership::Admission::kMember && state_->term > 0) welcomed_.insert(attach.member);
   AdmitWaiters(now, effects);
   needs_advance_ = true;
   return absl::OkStatus();
@@ -252,6 +263,7 @@ void Group::Advance(absl::Time now, Effects& effects) {
     group.rollouts.SendOrders(now, group.publisher.view().number, effects);
     BookRollouts(group, operations_, now, effects);
     AdvanceRanks(planning, now, effects);
+    for (const auto& [rank, view] : group.changes.newcomers) welcomed_.insert(group.members.at(rank).member);
     if (group.StaticReason().empty()) PlanIfDue(planning, now, effects);
   }
   SetWakeup(now);

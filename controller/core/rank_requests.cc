@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/core/losses.h"
 
 namespace evenkeel::controller {
 
@@ -45,6 +46,15 @@ absl::Status CheckRanks(const GroupState& group, const char* what, const std::ve
         absl::StrCat(what, ": group ", group.info.name, " is forming: not every rank has attached yet"));
   }
   return absl::OkStatus();
+}
+
+// Of the view, and nothing was heard of them for a lease when the strand looked last.
+bool AllSilent(const GroupState& group, const std::vector<RankId>& ranks) {
+  return !ranks.empty() && std::ranges::all_of(ranks, [&](RankId rank) {
+    return rank.valid() && rank.value() < group.info.shape.num_ranks && group.members.at(rank).in_view() &&
+           !group.members.at(rank).attached() &&
+           group.evidence.IsSilent(rank, RulesOf(group.settings), group.evidence.looked());
+  });
 }
 
 // Whether the ranks that stay could hold every expert of the layer.
@@ -140,6 +150,7 @@ absl::Status CheckAdmit(const GroupState& group, const AdmitRequested& request) 
 }
 
 absl::Status CheckDrain(const GroupState& group, const DrainRequested& request) {
+  if (AllSilent(group, request.ranks)) return absl::OkStatus();
   EVENKEEL_RETURN_IF_ERROR(CheckRanks(group, "drain", request.ranks));
   for (RankId rank : request.ranks) {
     const Standing standing = group.members.at(rank).standing;
@@ -177,6 +188,13 @@ void Drain(Planning planning, const DrainRequested& request, absl::Time now, Eff
   GroupState& group = planning.group;
   OperationProgress operation = Describe(group, Cause::kDrain, request.operation_id, Sorted(request.ranks));
   operation.grace = request.grace.value_or(group.settings.drain_grace);
+  if (AllSilent(group, operation.ranks)) {
+    // They hand nothing over. Only an operator can say that they are gone where rule 24 holds the controller back.
+    for (RankId rank : operation.ranks) group.evidence.NoteGivenUp(rank);
+    planning.operations.Begin(std::move(operation), now, effects);
+    return planning.operations.Close(request.operation_id, OperationState::kDone,
+                                     "nothing was heard of them: they are given up, and lost", now, effects);
+  }
   if (const absl::Status status = CheckDrain(group, request); !status.ok()) {
     return Refuse(planning, std::move(operation), status, now, effects);
   }

@@ -19,7 +19,8 @@
 namespace evenkeel::controller {
 
 // kInvalidArgument: no ranks, or beyond those that the group may have. kFailedPrecondition: they do not stand so that
-// it could be done; maps never change; of a drain, also where the ranks left would have no room for every expert.
+// it could be done; maps never change; of a drain, also where the ranks left would have no room for every expert. Ranks
+// that are all silent may be drained whatever is left: they are given up (docs/membership.md).
 absl::Status CheckAdmit(const GroupState& group, const AdmitRequested& request);
 absl::Status CheckDrain(const GroupState& group, const DrainRequested& request);
 

@@ -50,6 +50,7 @@ bool Restores::IsUsable(LayerId layer, SlotIdx slot) const {
 
 // What was retired for nothing returns to the maps.
 void Restores::ReturnSlot(const Key& key, const Restore& restore) {
+  if (!restore.slot.valid()) return;
   const Slot& slot = scene_.slots.at(key.first, restore.slot);
   if (slot.spare()) scene_.slots.StageAdd(key.first, restore.slot);
 }
@@ -62,6 +63,10 @@ void Restores::BackOff(Restore& restore, absl::Time now) {
 }
 
 void Restores::EndRestores(absl::Time now) {
+  const bool others_wait = std::ranges::any_of(dead_, [&](const Key& key) {
+    const auto known = restores_.find(key);
+    return known == restores_.end() || !known->second.slot.valid();
+  });
   absl::erase_if(restores_, [&](auto& entry) {
     const Key& key = entry.first;
     Restore& restore = entry.second;
@@ -70,12 +75,23 @@ void Restores::EndRestores(absl::Time now) {
       ReturnSlot(key, restore);
       return true;
     }
+    if (!restore.slot.valid()) {
+      if (sources_changed_) restore.retry = now;
+      return false;
+    }
     const Slot& slot = scene_.slots.at(key.first, restore.slot);
     if (slot.use == SlotUse::kWriting) return false;
     if (slot.spare() && slot.expert == key.second) return false;  // verified; the next publish names it
     // Its rank is gone, the slot is of no use any more, or its retirement was refused.
     if (!IsUsable(key.first, restore.slot) || slot.use == SlotUse::kLive) return true;
-    if (restore.ordered) BackOff(restore, now);
+    if (restore.ordered) {
+      BackOff(restore, now);
+      if (others_wait) {
+        // What no store holds must not keep a slot from what one does.
+        ReturnSlot(key, restore);
+        restore.slot = SlotIdx();
+      }
+    }
     if (sources_changed_) restore.retry = now;
     return false;
   });
@@ -90,6 +106,7 @@ SlotIdx Restores::ChooseSlot(LayerId layer, const std::vector<uint64_t>& loads) 
   std::vector<int> given_up(static_cast<size_t>(shape.num_experts), 0);
   std::vector<bool> taken(static_cast<size_t>(shape.num_slots()), false);
   for (const auto& [key, restore] : restores_) {
+    if (!restore.slot.valid()) continue;
     ++chosen_on[shape.RankOf(restore.slot).idx()];
     if (key.first != layer) continue;
     taken[restore.slot.idx()] = true;
@@ -130,12 +147,14 @@ void Restores::Plan(absl::Time now, const SlotLoads& loads) {
   LayerId layer;
   std::vector<uint64_t> slot_loads;
   for (const Key& key : dead_) {
-    if (restores_.contains(key) || !scene_.slots.Expected(key.first, key.second).has_value()) continue;
+    const auto known = restores_.find(key);
+    if (known != restores_.end() && (known->second.slot.valid() || known->second.retry > now)) continue;
+    if (!scene_.slots.Expected(key.first, key.second).has_value()) continue;
     if (key.first != layer) slot_loads = loads(layer = key.first);
     const SlotIdx slot = ChooseSlot(layer, slot_loads);
     if (!slot.valid()) continue;  // below the capacity floor
+    num_begun_ += known == restores_.end();
     restores_[key].slot = slot;
-    ++num_begun_;
     if (scene_.slots.at(layer, slot).use == SlotUse::kLive) scene_.slots.StageRetire(layer, slot);
   }
 }
@@ -152,6 +171,7 @@ void Restores::SendOrders(absl::Time now, uint64_t view_number, Effects& effects
   if (scene_.members.FirstUnsettled(scene_.info.weights_version).has_value()) return;
   for (auto& [key, restore] : restores_) {
     const auto& [layer, expert] = key;
+    if (!restore.slot.valid()) continue;
     const Slot& slot = scene_.slots.at(layer, restore.slot);
     if (restore.ordered || restore.retry > now || !(slot.spare() || slot.use == SlotUse::kFree)) continue;
     if (slot.spare() && slot.expert == expert) continue;

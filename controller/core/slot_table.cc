@@ -325,7 +325,13 @@ std::vector<LayerId> SlotTable::Commit(Epoch epoch) {
     if (!MayBeAdded(place)) continue;
     slot.use = SlotUse::kLive;
     slot.since = Epoch();
-    ++num_live_[ExpertIndex(place.layer, slot.expert)];
+    const size_t expert = ExpertIndex(place.layer, slot.expert);
+    ++num_live_[expert];
+    if (!fixed_[expert]) {
+      // No rank held it when the group formed: what comes first is what all others must equal.
+      expected_[expert] = slot.fingerprint;
+      fixed_[expert] = true;
+    }
     changed.push_back(place.layer);
   }
   for (const Place& place : retires_) {

@@ -120,6 +120,33 @@ TEST_CASE("of two ranks one witness is enough", "[evidence]") {
   CHECK(scene.Lost() == Ranks{RankId(1)});
 }
 
+TEST_CASE("ranks that join and have no maps yet can wait for nobody: they raise no number of witnesses", "[evidence]") {
+  Scene scene(4);
+  const bool with_maps = GENERATE(false, true);
+  for (int r : {2, 3}) {
+    scene.members.at(RankId(r)).fresh = true;
+    if (with_maps) scene.members.at(RankId(r)).quiesced_epoch = {1, 1};
+  }
+  scene.silent[0] = true;
+  scene.Wait(1, {RankId(0)});
+  scene.Pass(absl::Seconds(4));
+  CHECK(scene.Lost() == (with_maps ? Ranks{} : Ranks{RankId(0)}));
+}
+
+TEST_CASE("a silent rank that an operator lets go of is lost, whatever is left; one that speaks is not", "[evidence]") {
+  Scene scene(4);
+  for (size_t r : {0, 1, 2}) scene.silent[r] = true;
+  scene.Pass(absl::Seconds(4));
+  CHECK(scene.Lost(4).empty());
+  for (int r : {0, 1, 3}) scene.evidence.NoteGivenUp(RankId(r));
+  CHECK(scene.Lost(4) == Ranks{RankId(0), RankId(1)});
+  scene.silent[1] = false;
+  scene.Pass(absl::Seconds(4));
+  scene.silent[1] = true;
+  scene.Pass(absl::Seconds(4));
+  CHECK(scene.Lost(4) == Ranks{RankId(0)});  // it had come back since
+}
+
 TEST_CASE("a healthy rank that a dying one blames stays", "[evidence]") {
   Scene scene(4);
   scene.Wait(0, {RankId(3)});

@@ -157,6 +157,74 @@ TEST_CASE("an expelled incarnation that comes back learns the view, and is not t
   CHECK(NumNamedOn(cluster, 2) == 0);
 }
 
+TEST_CASE("an expelled rank that a successor refused comes back with its term, and no controller ends for it",
+          "[losses]") {
+  Cluster cluster(Replicated());
+  Start(cluster);
+  Lose(cluster, 2, 0);
+  cluster.RestartController();
+  for (int r : {0, 1, 3}) cluster.AttachAgent(r);
+  cluster.Run(absl::Seconds(2));
+  REQUIRE_FALSE(cluster.Status().forming);
+  AgentOf(cluster, 2).view_number = 1;
+  for (int i = 0; i < 2; ++i) {
+    cluster.AttachAgent(2);
+    cluster.Settle();
+    REQUIRE(AgentOf(cluster, 2).refused.has_value());
+  }
+  CHECK_FALSE(cluster.stepped_down.has_value());
+}
+
+TEST_CASE("a newcomer's agent comes back, and no controller ends for it", "[losses]") {
+  Cluster cluster(Replicated());
+  Start(cluster);
+  Lose(cluster, 2, 0);
+  cluster.StartJoining(2);
+  cluster.AttachAgent(2);
+  cluster.Run(absl::Seconds(2));
+  REQUIRE(InView(cluster, 2));
+  cluster.DetachAgent(2);
+  cluster.AttachAgent(2);
+  cluster.Run(absl::Seconds(1));
+  CHECK_FALSE(cluster.stepped_down.has_value());
+  CHECK(InView(cluster, 2));
+}
+
+TEST_CASE("a newcomer that comes before its successor knows the view waits, and is taken in", "[losses]") {
+  Cluster cluster(Replicated());
+  Start(cluster);
+  Lose(cluster, 2, 0);
+  cluster.RestartController();
+  cluster.StartJoining(2);
+  cluster.AttachAgent(2);
+  cluster.Settle();
+  for (int r : {0, 1, 3}) cluster.AttachAgent(r);
+  cluster.Settle();
+  CHECK_FALSE(AgentOf(cluster, 2).session.has_value());
+  cluster.AttachAgent(2);
+  CHECK(cluster.RunUntil([&] { return !cluster.Status().forming && InView(cluster, 2); }));
+}
+
+TEST_CASE("silent ranks whose loss the rules hold back are lost when an operator drains them", "[losses]") {
+  Cluster::Options options = Replicated();
+  options.may_lose_experts = true;
+  Cluster cluster(options);
+  Start(cluster);
+  cluster.Run(absl::Seconds(10));
+  for (int r : {1, 2, 3}) {
+    Die(cluster, r);
+    cluster.DetachAgent(r);
+  }
+  cluster.Run(absl::Seconds(5));
+  REQUIRE(InView(cluster, 3));
+  cluster.Deliver(DrainRequested{
+      .operation_id = "gone", .group = Cluster::kGroup, .ranks = {RankId(1), RankId(2), RankId(3)}, .grace = {}});
+  cluster.Settle();
+  CHECK(cluster.StateOf("gone") == "done");
+  for (int r : {1, 2, 3}) CHECK_FALSE(InView(cluster, r));
+  CHECK(InView(cluster, 0));
+}
+
 TEST_CASE("several ranks at once leave by one view", "[losses]") {
   Cluster::Options options = Replicated();
   options.may_lose_experts = true;
