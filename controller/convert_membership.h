@@ -5,7 +5,7 @@
 // Threads:   pure functions.
 #pragma once
 
-#include "controller/core/rank_status.h"
+#include "controller/core/ranks/rank_status.h"
 
 namespace evenkeel::v1 {
 class GroupMembership;

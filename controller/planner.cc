@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "controller/core/compute_plan.h"
+#include "controller/core/planning/compute_plan.h"
 
 namespace evenkeel::controller {
 

@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
-#include "controller/core/planning_settings.h"
+#include "controller/core/planning/planning_settings.h"
 
 namespace evenkeel::v1 {
 class GroupConfig;

@@ -59,7 +59,7 @@ run_tests() {
 
 run_tests opt --config=opt "${page_flags[@]}" -- "${targets[@]}"
 if [ "$all" = 1 ]; then
-  pure=(//tests/algos/... //tests/agent/... //tests/controller/... //tests/engine/... //tests/proto/... //tests/runtime/... //tests/sim/...)
+  pure=(//tests/{agent,algos,cli,controller,engine,flex,proto,replay,runtime,sim}/...)
   run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"
   run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime/... //tests/engine/... //tests/controller/... //tests/agent/...
   echo "== tsa"

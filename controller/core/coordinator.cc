@@ -9,12 +9,12 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
-#include "controller/core/admission.h"
 #include "controller/core/coordinator_state.h"
 #include "controller/core/group.h"
 #include "controller/core/group_bytes.h"
-#include "controller/core/planning_settings.h"
-#include "controller/core/rank_changes.h"
+#include "controller/core/planning/planning_settings.h"
+#include "controller/core/ranks/admission.h"
+#include "controller/core/ranks/rank_changes.h"
 
 namespace evenkeel::controller {
 

@@ -25,7 +25,7 @@
 #include "absl/time/time.h"
 
 #include "controller/core/event.h"
-#include "controller/core/rank_status.h"
+#include "controller/core/ranks/rank_status.h"
 #include "controller/core/status.h"
 
 namespace evenkeel::controller {

@@ -4,8 +4,8 @@
 
 #include "controller/core/coordinator_state.h"
 #include "controller/core/group_report.h"
-#include "controller/core/rank_changes.h"
-#include "controller/core/rank_requests.h"
+#include "controller/core/ranks/rank_changes.h"
+#include "controller/core/ranks/rank_requests.h"
 
 namespace evenkeel::controller {
 

@@ -23,9 +23,9 @@
 #include "algos/policy.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
-#include "controller/core/decision.h"
 #include "controller/core/operation_progress.h"
-#include "controller/core/planning_settings.h"
+#include "controller/core/planning/decision.h"
+#include "controller/core/planning/planning_settings.h"
 
 namespace evenkeel::algos {
 class Flex;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/core/group_bytes.h"
 
-#include "controller/core/group_flex.h"
-#include "controller/core/membership.h"
-#include "controller/core/slot_table.h"
+#include "controller/core/planning/group_flex.h"
+#include "controller/core/ranks/membership.h"
+#include "controller/core/rollout/slot_table.h"
 
 namespace evenkeel::controller {
 

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
-#include "controller/core/admission.h"
 #include "controller/core/group.h"
-#include "controller/core/weights.h"
+#include "controller/core/ranks/admission.h"
+#include "controller/core/ranks/weights.h"
 
 namespace evenkeel::controller {
 

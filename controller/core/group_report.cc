@@ -6,10 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-#include "controller/core/effectiveness.h"
-#include "controller/core/losses.h"
-#include "controller/core/publish_times.h"
-#include "controller/core/survival.h"
+#include "controller/core/planning/effectiveness.h"
+#include "controller/core/ranks/losses.h"
+#include "controller/core/ranks/survival.h"
+#include "controller/core/rollout/publish_times.h"
 
 namespace evenkeel::controller {
 

@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 
 #include "algos/base/ids.h"
-#include "controller/core/decision.h"
+#include "controller/core/planning/decision.h"
 
 namespace evenkeel::controller {
 

@@ -11,7 +11,7 @@
 
 #include "controller/core/event.h"
 #include "controller/core/group_state.h"
-#include "controller/core/slow_loop.h"
+#include "controller/core/planning/slow_loop.h"
 
 namespace evenkeel::controller {
 

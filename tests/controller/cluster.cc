@@ -8,7 +8,7 @@
 #include "catch2/catch.hpp"
 
 #include "algos/base/hash.h"
-#include "controller/core/compute_plan.h"
+#include "controller/core/planning/compute_plan.h"
 
 namespace evenkeel::controller {
 

@@ -24,7 +24,7 @@
 #include "algos/protocol/messages.h"
 #include "controller/core/coordinator.h"
 #include "controller/core/event.h"
-#include "controller/core/planning_settings.h"
+#include "controller/core/planning/planning_settings.h"
 
 namespace evenkeel::controller {
 

@@ -101,7 +101,7 @@ TEST_CASE("a group that is forming cannot be rearranged", "[control_service]") {
   const std::string layers = std::to_string(group.num_layers);
   CHECK(Rearrange(running, request).first.error_message() == "placements of 1 layers; group chat has " + layers);
   for (int layer = 1; layer < group.num_layers; ++layer) request.add_placements()->add_expert_of_slot(0);
-  CHECK(Rearrange(running, request).first.error_message().find("layer 0: placement: ") == 0);
+  CHECK(Rearrange(running, request).first.error_message().find("layer 0: placement of 1 slots: ") == 0);
 }
 
 TEST_CASE("a served group is rearranged on request, once for each request id", "[control_service]") {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Balancing that is on and does nothing says so, and why; so does how long each part of it takes.
-#include "controller/core/effectiveness.h"
+#include "controller/core/planning/effectiveness.h"
 
 #include <numeric>
 #include <string>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controller/core/evidence.h"
+#include "controller/core/ranks/evidence.h"
 
 #include <catch2/catch.hpp>
 #include <vector>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controller/core/layer_choice.h"
+#include "controller/core/planning/layer_choice.h"
 
 #include <climits>
 #include <cmath>

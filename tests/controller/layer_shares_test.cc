@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A group whose policy is flex: its shares follow what Flex expects, and its plans are made from a copy of it.
-#include "controller/core/layer_shares.h"
+#include "controller/core/planning/layer_shares.h"
 
 #include <algorithm>
 #include <string>
@@ -13,7 +13,7 @@
 #include "algos/imbalance.h"
 #include "algos/layer_map.h"
 #include "algos/moves.h"
-#include "controller/core/compute_plan.h"
+#include "controller/core/planning/compute_plan.h"
 #include "tests/controller/cluster.h"
 #include "tests/controller/scenario.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controller/core/load_book.h"
+#include "controller/core/planning/load_book.h"
 
 #include <vector>
 

@@ -10,8 +10,8 @@
 #include "absl/time/time.h"
 #include "catch2/catch.hpp"
 
-#include "controller/core/gap_watch.h"
-#include "controller/core/step_times.h"
+#include "controller/core/planning/gap_watch.h"
+#include "controller/core/rollout/step_times.h"
 #include "tests/controller/cluster.h"
 #include "tests/controller/scenario.h"
 

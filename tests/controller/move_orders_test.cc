@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which sources an order names, and in which order.
-#include "controller/core/move_orders.h"
+#include "controller/core/rollout/move_orders.h"
 
 #include <set>
 #include <string>

@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "catch2/catch.hpp"
 
-#include "controller/core/compute_plan.h"
+#include "controller/core/planning/compute_plan.h"
 #include "tests/controller/cluster.h"
 #include "tests/controller/ranks.h"
 #include "tests/controller/scenario.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controller/core/slot_table.h"
+#include "controller/core/rollout/slot_table.h"
 
 #include "catch2/catch.hpp"
 

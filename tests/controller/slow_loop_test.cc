@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the slow loop plans by itself, what it leaves alone, and what it says about it.
-#include "controller/core/slow_loop.h"
+#include "controller/core/planning/slow_loop.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controller/core/survival.h"
+#include "controller/core/ranks/survival.h"
 
 #include <algorithm>
 #include <string>
@@ -7,7 +7,7 @@
 #include "catch2/catch.hpp"
 
 #include "algos/policies/repair/protection.h"
-#include "controller/core/layer_choice.h"
+#include "controller/core/planning/layer_choice.h"
 #include "tests/controller/cluster.h"
 #include "tests/controller/scenario.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controller/core/targets.h"
+#include "controller/core/rollout/targets.h"
 
 #include "catch2/catch.hpp"
 

@@ -94,7 +94,7 @@ def check_metrics(text: str):
     names = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split(" | ")[0])]
     check(len(names) > 10, f"the guide names {len(names)} metrics")
     for name in names:
-        check(re.search(rf"^evenkeel_{name}[{{ ]", text, re.M), f"no metric evenkeel_{name}, which the guide names")
+        check(re.search(rf"^evenkeel_{name}(_bucket)?[{{ ]", text, re.M), f"no metric evenkeel_{name}, which the guide names")
 
 
 def run_one(cluster: Cluster, command: str, folder: str):

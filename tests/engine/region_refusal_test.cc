@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "catch2/catch.hpp"
 
 #include "algos/base/rng.h"
@@ -36,16 +37,16 @@ off_t InFile(T RegionHeader::*member) {
 TEST_CASE("regions that are not ready, cut, of another version or garbage are refused with what is wrong",
           "[agent_region]") {
   const TestDirectory directory;
-  const auto expect = [](const absl::Status& status, absl::StatusCode code, const char* text) {
+  const auto expect = [](const absl::Status& status, absl::StatusCode code, const std::string& text) {
     CHECK(status.code() == code);
     CHECK_THAT(std::string(status.message()), Catch::Contains(text));
   };
   TestRegion region(SmallOptions(directory));
   expect(AgentRegion::Open(region.path()).status(), absl::StatusCode::kUnavailable, "has not called evenkeel_ready");
   region.MakeReady();
-  const uint32_t version = 4;
+  const uint32_t version = RegionHeader::kVersion + 1;
   expect(OpenAfter(region, 12, &version, 4), absl::StatusCode::kFailedPrecondition,
-         "it is of version 4; this program is of version 3");
+         absl::StrCat("it is of version ", version, "; this program is of version ", RegionHeader::kVersion));
   const uint32_t right_version = RegionHeader::kVersion;
   CHECK(OpenAfter(region, 12, &right_version, 4).ok());
   RegionSizes sizes = {};

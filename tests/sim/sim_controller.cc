@@ -10,8 +10,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
-#include "controller/core/compute_plan.h"
-#include "controller/core/planning_settings.h"
+#include "controller/core/planning/compute_plan.h"
+#include "controller/core/planning/planning_settings.h"
 
 namespace evenkeel::sim {
 

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/core/planning/slow_loop.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "algos/policies/registry.h"
+#include "algos/problem.h"
+#include "controller/core/planning/layer_choice.h"
+#include "controller/core/planning/plan_check.h"
+#include "controller/core/planning/plan_scope.h"
+#include "controller/core/planning/pricing.h"
+#include "controller/core/ranks/survival.h"
+
+namespace evenkeel::controller {
+
+namespace {
+
+constexpr absl::Duration kPlanForRanksAgain = absl::Seconds(5);
+
+OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
+  OperationProgress operation;
+  operation.id = plan.operation_id;
+  operation.group = group.info.name;
+  operation.cause = plan.cause;
+  operation.policy = plan.policy;
+  operation.phase = plan.phase;
+  operation.layers = plan.layers;
+  operation.for_operator = plan.for_operator;
+  operation.dry_run = plan.dry_run;
+  return operation;
+}
+
+bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    if (group.fast_loop.HasEnough(load.layer(LayerId(l)))) return true;
+  }
+  return false;
+}
+
+void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, absl::Time now, Effects& effects) {
+  plan.asked = now;
+  plan.problem = std::make_shared<const algos::Problem>(std::move(scope.problem));
+  plan.span = scope.span;
+  plan.skipped = std::move(scope.skipped);
+  const uint64_t plan_id = planning.next_plan_id++;
+  ComputePlan compute{plan_id, plan.policy, plan.problem, {}};
+  compute.config.options = std::move(scope.options);
+  compute.config.placements = std::move(scope.placements);
+  compute.flex = std::move(scope.flex);
+  effects.push_back(std::move(compute));
+  planning.group.plans.emplace(plan_id, std::move(plan));
+}
+
+void Begin(Planning planning, OperationProgress operation, OperationState state, std::string detail, absl::Time now,
+           Effects& effects) {
+  operation.state = state;
+  operation.detail = std::move(detail);
+  planning.operations.Begin(std::move(operation), now, effects);
+}
+
+// What runs or is planned for an operator, other than dry runs; empty if nothing.
+std::string OperatorsRearrangement(const GroupState& group) {
+  if (group.running.has_value() && group.running->cause == Cause::kOperator) return group.running->id;
+  for (const auto& [id, plan] : group.plans) {
+    if (plan.cause == Cause::kOperator && !plan.dry_run) return plan.operation_id;
+  }
+  return {};
+}
+
+// Overtaken by `by`. Ranks that come or go do so all the same: they are planned for again.
+void Overtake(Planning planning, const std::string& operation_id, Cause cause, const std::string& by, absl::Time now,
+              Effects& effects) {
+  if (!IsRankChange(cause)) {
+    const std::string detail = absl::StrCat("overtaken by ", by);
+    return planning.operations.Close(operation_id, OperationState::kSuperseded, detail, now, effects);
+  }
+  RankChange* change = planning.group.changes.Find(operation_id);
+  if (change != nullptr && operation_id != by) change->needs_plan = !change->cancelled;
+}
+
+enum class Overtakes { kOwnAlone, kAll };  // what the controller does by itself; what operators asked for, too
+
+// Ends what runs and is planned.
+void Supersede(Planning planning, const std::string& by, Overtakes overtakes, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const auto spared = [&](Cause cause) { return cause == Cause::kOperator && overtakes == Overtakes::kOwnAlone; };
+  absl::erase_if(group.plans, [&](const auto& entry) {
+    const PendingPlan& plan = entry.second;
+    if (spared(plan.cause) || plan.dry_run) return false;
+    Overtake(planning, plan.operation_id, plan.cause, by, now, effects);
+    return true;
+  });
+  if (!group.running.has_value()) return;
+  for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.Stop(LayerId(l));
+  group.planned_shares.clear();
+  Overtake(planning, group.running->id, group.running->cause, by, now, effects);
+  group.running.reset();
+}
+
+absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& request) {
+  if (!request.policy.empty()) {
+    if (const auto policy = algos::FindPolicy(request.policy); !policy.ok()) return policy.status();
+  }
+  for (LayerId layer : request.layers) {
+    if (layer.valid() && layer.value() < group.info.num_layers) continue;
+    return absl::NotFoundError(
+        absl::StrCat("rearrange: unknown layer ", layer.value(), "; the group has ", group.info.num_layers, " layers"));
+  }
+  if (const std::string reason = group.StaticReason(); !reason.empty()) return absl::FailedPreconditionError(reason);
+  if (!group.formed) {
+    return absl::FailedPreconditionError("rearrange: not every rank of the group has attached yet");
+  }
+  const std::string running = OperatorsRearrangement(group);
+  if (!running.empty() && !request.dry_run) {
+    return absl::FailedPreconditionError(absl::StrCat("rearrangement ", running, " is running"));
+  }
+  return absl::OkStatus();
+}
+
+void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation) {
+  std::vector<double> before, after;
+  for (const LayerDecision& decision : decisions) {
+    before.push_back(decision.imbalance_before);
+    after.push_back(decision.act ? decision.imbalance_after : decision.imbalance_before);
+    if (!decision.act) continue;
+    ++operation.num_layers;
+    operation.num_moves += decision.num_moves;
+  }
+  operation.imbalance_before = MeanOfKnown(before);
+  operation.imbalance_predicted = MeanOfKnown(after);
+  operation.detail = Summarise(decisions);
+  operation.decisions = std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
+}
+
+// To empty a rank may need no move at all.
+void ActWherePlacedOtherwise(const algos::Problem& problem, std::span<const algos::Placement> targets,
+                             std::span<PricedLayer> priced) {
+  for (size_t i = 0; i < priced.size(); ++i) {
+    LayerDecision& decision = priced[i].decision;
+    const algos::Placement& current = problem.current[decision.layer.idx()];
+    if (decision.why != DecisionReason::kStays) continue;
+    if (HoldingsOf(targets[i], problem.shape) == HoldingsOf(current, problem.shape)) continue;
+    decision.act = true;
+    decision.why = DecisionReason::kActs;
+    decision.reason = "ranks come or go";
+  }
+}
+
+// What becomes of each layer that was planned.
+std::vector<PricedLayer> Decide(GroupState& group, const PendingPlan& plan, std::span<const algos::Placement> targets) {
+  std::vector<PricedLayer> priced = PriceOf(*plan.problem, targets, group.info, group.settings, group.slots,
+                                            group.fast_loop, {.force = plan.for_operator, .span = plan.span});
+  if (IsRankChange(plan.cause)) ActWherePlacedOtherwise(*plan.problem, targets, priced);
+  if (!plan.for_operator) KeepWithinBudgets(priced, group.memories, PlanningNow(group), group.num_windows_closed);
+  return priced;
+}
+
+void RememberAll(GroupState& group, const algos::Problem& problem, std::span<const PricedLayer> priced,
+                 std::span<const algos::Placement> targets) {
+  const algos::Load load = algos::TotalLoad(problem);
+  const PlanningSettings settings = PlanningNow(group);
+  for (size_t i = 0; i < priced.size(); ++i) {
+    const LayerDecision& decision = priced[i].decision;
+    const algos::Placement& holds = decision.act ? targets[i] : problem.current[decision.layer.idx()];
+    Remember(decision, load.layer(decision.layer), HoldingsOf(holds, problem.shape), settings, group.num_windows_closed,
+             group.memories[decision.layer.idx()]);
+  }
+}
+
+void StartRollouts(GroupState& group, const PendingPlan& plan, std::span<const PricedLayer> priced,
+                   std::vector<algos::Placement> targets, std::vector<algos::LayerPlan> planned, absl::Time now) {
+  RunningOperation running;
+  running.id = plan.operation_id;
+  running.cause = plan.cause;
+  for (size_t i = 0; i < priced.size(); ++i) {
+    if (!priced[i].decision.act) continue;
+    const LayerId layer = priced[i].decision.layer;
+    algos::LayerPlan& wanted = planned[layer.idx()];
+    group.planned_shares.erase(layer);
+    if (!wanted.shares.empty() && wanted.placement == targets[i]) {
+      group.planned_shares.emplace(layer, PlannedShares{targets[i], std::move(wanted.shares)});
+    }
+    group.rollouts.Start(layer, std::move(targets[i]), plan.operation_id, now);
+    ++running.num_layers_left;
+  }
+  group.running = std::move(running);
+}
+
+// Skipped layers and planned ones, by layer.
+std::vector<LayerDecision> AllDecisions(std::vector<LayerDecision> skipped, std::span<const PricedLayer> priced) {
+  for (const PricedLayer& layer : priced) skipped.push_back(layer.decision);
+  std::ranges::sort(skipped, {}, &LayerDecision::layer);
+  return skipped;
+}
+
+// The plan is for ranks that are not those that serve any more.
+void PlanAgain(Planning planning, const PendingPlan& plan, const std::string& why, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  if (IsRankChange(plan.cause)) {
+    if (RankChange* change = group.changes.Find(plan.operation_id)) change->needs_plan = !change->cancelled;
+    return;
+  }
+  const bool again = plan.for_operator && !plan.of_placements;  // placements named are for the ranks that there were
+  planning.operations.Close(plan.operation_id, OperationState::kSuperseded,
+                            absl::StrCat(why, again ? "; planned again" : ""), now, effects);
+  if (again) group.next = Unfinished{plan.policy, plan.layers, true};
+  if (again || group.settings.placement_enabled) group.next_placement = now;
+}
+
+void FailChange(Planning planning, const std::string& operation_id, std::string why, absl::Time now) {
+  RankChange* change = planning.group.changes.Find(operation_id);
+  if (change == nullptr) return;
+  change->failure = std::move(why);
+  change->plan_after = now + kPlanForRanksAgain;
+}
+
+}  // namespace
+
+// Passes over ids that operators gave to theirs.
+std::string OwnId(Planning planning) {
+  GroupState& group = planning.group;
+  std::string id;
+  do {
+    id = absl::StrCat(group.info.name, "-", group.term, "-", ++group.num_operations);
+  } while (planning.operations.Find(id) != nullptr);
+  return id;
+}
+
+bool OperatorRearranges(const GroupState& group) { return !OperatorsRearrangement(group).empty(); }
+
+void PlanForRanks(Planning planning, const RankChange& change, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  Supersede(planning, change.operation_id, Overtakes::kAll, now, effects);
+  PendingPlan plan;
+  plan.operation_id = change.operation_id;
+  plan.cause = change.cause;
+  plan.for_operator = true;
+  PlanScope scope = AskedScope(group, {}, {}, {});
+  plan.policy = scope.policy;
+  plan.phase = scope.phase;
+  planning.operations.Update(
+      plan.operation_id, now,
+      [&](OperationProgress& operation) {
+        operation.policy = plan.policy;
+        operation.phase = plan.phase;
+        // Of a plan before only what was done counts.
+        operation.num_layers = operation.num_layers_done = 0;
+        operation.num_moves = operation.num_moves_done;
+      },
+      effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
+}
+
+void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  PendingPlan plan;
+  plan.operation_id = request.operation_id;
+  plan.policy = request.policy.empty() ? group.settings.policy : request.policy;
+  plan.cause = Cause::kOperator;
+  plan.for_operator = true;
+  plan.dry_run = request.dry_run;
+  if (const absl::Status status = CheckRequest(group, request); !status.ok()) {
+    Begin(planning, Describe(group, plan), OperationState::kFailed, std::string(status.message()), now, effects);
+    return;
+  }
+  if (!request.dry_run) Supersede(planning, request.operation_id, Overtakes::kOwnAlone, now, effects);
+  plan.layers = request.layers;
+  std::ranges::sort(plan.layers);
+  plan.layers.erase(std::unique(plan.layers.begin(), plan.layers.end()), plan.layers.end());
+  PlanScope scope = AskedScope(group, request.policy, request.policy_options, plan.layers);
+  if (!request.load.empty()) PlanOn(request.load, scope);
+  scope.placements = request.placements;
+  plan.of_placements = !request.placements.empty();
+  plan.policy = scope.policy;
+  plan.phase = scope.phase;
+  planning.operations.Begin(Describe(group, plan), now, effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
+}
+
+void Cancel(Planning planning, const std::string& operation_id, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const bool planned =
+      absl::erase_if(group.plans, [&](const auto& entry) { return entry.second.operation_id == operation_id; }) > 0;
+  const bool running = group.running.has_value() && group.running->id == operation_id;
+  if (!planned && !running) return;
+  planning.operations.Update(
+      operation_id, now,
+      [&](OperationProgress& operation) {
+        operation.cancel_requested = true;
+        if (planned) operation.state = OperationState::kCancelled;
+        operation.detail = planned ? "cancelled before anything was moved" : "cancelled: the waves at hand end first";
+      },
+      effects);
+  if (!running) return;
+  group.running->cancelled = true;
+  for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.StopAfterWave(LayerId(l));
+}
+
+void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  if (now < group.next_placement) return;
+  if (group.PausesPlans()) {
+    group.next_placement = now + group.settings.placement_interval;
+    return;
+  }
+  if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty() ||
+      group.restores.running() || !group.weights.text.empty()) {
+    group.next_placement = now + group.settings.window;
+    return;
+  }
+  const Unfinished next = group.next.value_or(Unfinished());
+  PendingPlan plan;
+  plan.cause = group.next.has_value() ? next.cause : Cause::kSlowLoop;
+  plan.policy = next.policy.empty() ? group.settings.policy : next.policy;
+  plan.layers = next.layers;
+  plan.for_operator = next.for_operator;
+  if (!AnyLayerHasEnough(group, group.loads.Sum(group.settings.num_windows_for_placement)) && !OwesProtection(group)) {
+    group.next_placement = now + std::min(group.settings.placement_interval, 10 * group.settings.window);
+    const std::string reason = "too little load was counted to plan by";
+    if (std::exchange(group.last_skip, reason) == reason) return;
+    plan.operation_id = OwnId(planning);
+    Begin(planning, Describe(group, plan), OperationState::kSkipped, reason, now, effects);
+    return;
+  }
+  group.last_skip.clear();
+  group.next.reset();
+  group.next_placement =
+      group.settings.placement_enabled ? now + group.settings.placement_interval : absl::InfiniteFuture();
+  // What an operator asked for is gone on with as asked, whatever the slow loop would choose.
+  PlanScope scope = next.for_operator ? AskedScope(group, next.policy, {}, next.layers) : OwnScope(group, next.policy);
+  plan.policy = scope.policy;
+  plan.phase = scope.phase;
+  plan.operation_id = OwnId(planning);
+  CountDecisions(scope.skipped, group.totals);
+  OperationProgress operation = Describe(group, plan);
+  if (scope.skipped.size() == static_cast<size_t>(group.info.num_layers)) {
+    Describe(std::move(scope.skipped), operation);
+    operation.state = OperationState::kSkipped;
+    planning.operations.Begin(std::move(operation), now, effects);
+    return;
+  }
+  planning.operations.Begin(std::move(operation), now, effects);
+  RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
+}
+
+bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const auto found = group.plans.find(computed.plan_id);
+  if (found == group.plans.end()) return false;
+  const PendingPlan plan = std::move(found->second);
+  group.plans.erase(found);
+  group.totals.planning += now - plan.asked;
+  if (!plan.dry_run && plan.problem->dead_ranks != group.members.AbsentRanks()) {
+    PlanAgain(planning, plan, "the ranks changed while it was planned", now, effects);
+    return true;
+  }
+  if (const absl::Status status = CheckPlan(group, *plan.problem, computed); !status.ok()) {
+    if (IsRankChange(plan.cause)) {
+      FailChange(planning, plan.operation_id, std::string(status.message()), now);
+      return true;
+    }
+    if (!plan.for_operator) ++group.num_plans_failed;
+    planning.operations.Close(plan.operation_id, OperationState::kFailed, std::string(status.message()), now, effects);
+    return true;
+  }
+  std::vector<algos::Placement> targets = TargetsOf(*plan.problem, *computed.plans, group.slots);
+  const std::vector<PricedLayer> priced = Decide(group, plan, targets);
+  const bool any = std::ranges::any_of(priced, [](const PricedLayer& layer) { return layer.decision.act; });
+  planning.operations.Update(
+      plan.operation_id, now,
+      [&](OperationProgress& operation) {
+        Describe(AllDecisions(plan.skipped, priced), operation);
+        operation.planning += now - plan.asked;
+        operation.state = plan.dry_run                      ? OperationState::kDone
+                          : any || IsRankChange(plan.cause) ? OperationState::kRunning
+                          : plan.for_operator               ? OperationState::kDone
+                                                            : OperationState::kSkipped;
+        if (plan.dry_run) operation.detail = absl::StrCat("dry run: ", operation.detail);
+      },
+      effects);
+  if (plan.dry_run) return true;
+  RememberAll(group, *plan.problem, priced, targets);
+  if (!plan.for_operator) {
+    group.num_plans_failed = 0;
+    group.totals.layers_planned += priced.size();
+    CountDecisions(AllDecisions({}, priced), group.totals);
+  }
+  if (any) StartRollouts(group, plan, priced, std::move(targets), *computed.plans, now);
+  return true;
+}
+
+}  // namespace evenkeel::controller
