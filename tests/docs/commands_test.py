@@ -131,6 +131,7 @@ def run_page(page: str):
         cluster.start()
         cluster.wait_until_serving()
         wait_for("the controller to have seen load", lambda: cluster.group()["imbalance_now"] > 0, 60)
+        cluster.rearrange(policy="greedy")  # the metrics of operations are there once there was one
         for command in wanted:
             print(f"  {command}", flush=True)
             run_one(cluster, command, folder)

@@ -28,6 +28,7 @@ class Traffic:
 
     def __init__(self, cluster: Cluster, ports: list[int], concurrency: int):
         self.concurrency = concurrency
+        self.pause = 0.0  # seconds between two runs
         self._urls = ",".join(f"{rank}=http://127.0.0.1:{port}" for rank, port in enumerate(ports))
         self.answered = 0
         self.problems: list[str] = []
@@ -58,6 +59,7 @@ class Traffic:
                 prompt = record["request"] % len(PROMPTS)
                 if record["ok"] and record["text"] != self._texts.setdefault(prompt, record["text"]):
                     self.problems.append(f"{PROMPTS[prompt]!r}: {record['text']!r}, before {self._texts[prompt]!r}")
+            self._stop.wait(self.pause)
 
     def close(self):
         self._stop.set()
@@ -96,7 +98,7 @@ def start_autoscaler(cluster: Cluster, hooks: pathlib.Path):
     cluster.spawn("autoscaler", [
         sys.executable, autoscale.__file__, f"--keelctl={cluster.options.binaries.keelctl}",
         f"--controller={cluster.address}", f"--group={cluster.options.group}", f"--ranks-min={FIRST}",
-        f"--ranks-max={MOST}", "--tokens-per-rank=30", "--top-k=4", "--windows=8", "--period=1", "--down-after=6",
+        f"--ranks-max={MOST}", "--tokens-per-rank=15", "--top-k=4", "--windows=8", "--period=1", "--down-after=6",
         "--grace=10", f"--start=touch {hooks}/start-{{rank}}", f"--stop=touch {hooks}/stop-{{rank}}"])
 
 
@@ -129,7 +131,8 @@ def a_group_follows_its_token_rate_from_six_ranks_to_ten_and_back():
             wait_for("the new ranks to be asked and computed on", lambda: (ranks_serve(MOST)(), all(
                 cluster.engine_status(rank).get("requests", 0) and cluster.engine_status(rank).get("served_rows", 0)
                 for rank in range(FIRST, MOST)))[1], 120, interval=0.2)
-            traffic.concurrency = 1
+            # Four requests of some 28 tokens every two seconds, however fast the machine: less than six ranks' worth.
+            traffic.concurrency, traffic.pause = 1, 2.0
             answered = traffic.answered
             wait_for("six ranks", ranks_serve(FIRST), 240, interval=0.2)
             wait_for("more answers", lambda: (ranks_serve(FIRST)(), traffic.answered > answered + 8)[1], 60)
