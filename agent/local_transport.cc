@@ -24,6 +24,10 @@ using runtime::MonotonicNow;
 
 // Cancelling and deadlines are looked at once per piece.
 constexpr uint64_t kPiece = 1024 * 1024;
+// On a GPU, where a copy's begin costs more than a megabyte; with a limit on the rate, and what is enqueued at once.
+constexpr uint64_t kDevicePiece = 64 * 1024 * 1024;
+constexpr uint64_t kThrottledDevicePiece = 1024 * 1024;
+constexpr uint64_t kEnqueuedMax = 256 * 1024 * 1024;
 
 std::string Name(const TransferRequest& request) {
   return absl::StrCat("copy layer ", request.layer.value(), " local slot ", request.source_local_slot, " of rank ",
@@ -49,10 +53,10 @@ LocalTransport::LocalTransport(Options options) : options_(std::move(options)), 
 
 LocalTransport::~LocalTransport() { Close(); }
 
-Endpoint LocalTransport::endpoint() const { return {"local", options_.host, options_.region_path}; }
+Endpoint LocalTransport::endpoint() const { return {std::string(name()), options_.host, options_.region_path}; }
 
 int LocalTransport::CostFrom(const Endpoint& source) const {
-  return source.transport == "local" && source.host == options_.host ? 0 : -1;
+  return source.transport == name() && source.host == options_.host ? 0 : -1;
 }
 
 absl::Status LocalTransport::Start(TransferRequest request, TransferDone done) {
@@ -112,21 +116,8 @@ void LocalTransport::Run() {
     }
     if (news.closing) break;
     EndAll(absl::AbortedError("cancelled"), news.cancelled);
-    any_moved = false;
     const absl::Time now = MonotonicNow();
-    for (size_t i = 0; i < copies_.size();) {
-      const uint64_t before = copies_[i].copied;
-      absl::Status ended;
-      const bool has_ended = Advance(copies_[i], now, ended);
-      any_moved = any_moved || has_ended || copies_[i].copied > before;
-      if (has_ended) {
-        Copy copy = std::move(copies_[i]);
-        copies_.erase(copies_.begin() + static_cast<ptrdiff_t>(i));
-        End(copy, std::move(ended));
-      } else {
-        ++i;
-      }
-    }
+    any_moved = AdvanceAll(now);
     CloseUnused(now);
   }
   for (Copy& copy : std::exchange(copies_, {})) End(copy, absl::AbortedError("transport is closed"));
@@ -164,38 +155,93 @@ void LocalTransport::ForgetSource(const Member& member, const absl::Status& stat
   sources_.erase(member);
 }
 
-bool LocalTransport::Advance(Copy& copy, absl::Time now, absl::Status& ended) {
+bool LocalTransport::AdvanceAll(absl::Time now) {
+  bool any_moved = false;
+  enqueued_ = 0;
+  for (Copy& copy : copies_) {
+    const uint64_t before = copy.copied;
+    copy.enqueued = 0;
+    copy.trouble = Advance(copy, now);
+    any_moved = any_moved || copy.copied > before;
+  }
+  if (enqueued_ > 0) AwaitDevice();
+  for (size_t i = 0; i < copies_.size();) {
+    absl::Status ended;
+    if (!HasEnded(copies_[i], ended)) {
+      ++i;
+      continue;
+    }
+    any_moved = true;
+    Copy copy = std::move(copies_[i]);
+    copies_.erase(copies_.begin() + static_cast<ptrdiff_t>(i));
+    End(copy, std::move(ended));
+  }
+  return any_moved;
+}
+
+absl::Status LocalTransport::Advance(Copy& copy, absl::Time now) {
   const TransferRequest& request = copy.request;
   if (now >= request.deadline) {
-    ended = absl::DeadlineExceededError(absl::StrCat(Name(request), ": ", copy.copied, " bytes came in time"));
-    return true;
+    return absl::DeadlineExceededError(absl::StrCat(Name(request), ": ", copy.copied, " bytes came in time"));
   }
-  if (copy.source == nullptr) {
-    ended = Begin(copy, now);
-    if (!ended.ok()) return true;
+  if (copy.source == nullptr) EVENKEEL_RETURN_IF_ERROR(Begin(copy, now));
+  return CopySome(copy, now);
+}
+
+// Also where enqueueing failed: what was enqueued before writes into the destination.
+void LocalTransport::AwaitDevice() {
+  const kernels::CudaFailure waited = options_.device->Wait();
+  if (waited.ok()) return;
+  for (Copy& copy : copies_) {
+    if (copy.enqueued == 0 || !copy.trouble.ok()) continue;
+    copy.trouble = absl::UnavailableError(absl::StrCat(Name(copy.request), ": ", waited.text));
   }
-  while (copy.range < copy.from.size() && copy.offset == copy.from[copy.range].size()) {
+}
+
+bool LocalTransport::HasEnded(const Copy& copy, absl::Status& ended) const {
+  if (!copy.trouble.ok()) {
+    ended = copy.trouble;
+  } else if (copy.range == copy.from.size()) {
+    ended = CheckWhole(copy);
+  } else if (copy.source->IsSuspended()) {
+    ended = absl::UnavailableError(absl::StrCat(Name(copy.request), ": its engine is suspended"));
+  } else if (!copy.source->EngineAlive()) {
+    ended = absl::UnavailableError(absl::StrCat(Name(copy.request), ": its engine has ended"));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+absl::Status LocalTransport::CopySome(Copy& copy, absl::Time now) {
+  const TransferRequest& request = copy.request;
+  kernels::CudaDevice* const device = options_.device.get();
+  const bool throttled = request.bytes_per_second_max != 0;
+  const uint64_t piece = device == nullptr ? (throttled ? Throttle::kThrottledPiece : kPiece)
+                                           : (throttled ? kThrottledDevicePiece : kDevicePiece);
+  const uint64_t before = copy.copied;
+  kernels::CudaFailure failure;
+  while (failure.ok() && copy.range < copy.from.size()) {
+    if (device == nullptr ? copy.copied > before : enqueued_ >= kEnqueuedMax) break;
+    const std::span<const std::byte> from = copy.from[copy.range].subspan(copy.offset);
+    const size_t bytes = static_cast<size_t>(std::min<uint64_t>(piece, from.size()));
+    if (bytes > 0 && !options_.throttle->TryBegin(now, bytes, request.bytes_per_second_max)) break;
+    std::byte* to = request.destination[copy.range].data() + copy.offset;
+    if (device != nullptr) {
+      failure = device->Copy(to, from.data(), bytes);
+      copy.enqueued += bytes;
+      enqueued_ += bytes;
+    } else if (bytes > 0) {
+      std::memcpy(to, from.data(), bytes);
+    }
+    copy.offset += bytes;
+    copy.copied += bytes;
+    if (copy.offset < copy.from[copy.range].size()) continue;
     ++copy.range;
     copy.offset = 0;
   }
-  if (copy.range == copy.from.size()) {
-    ended = CheckWhole(copy);
-    return true;
-  }
-  const std::span<const std::byte> from = copy.from[copy.range].subspan(copy.offset);
-  const uint64_t piece = request.bytes_per_second_max == 0 ? kPiece : Throttle::kThrottledPiece;
-  const size_t bytes = static_cast<size_t>(std::min<uint64_t>(piece, from.size()));
-  if (options_.throttle->TryBegin(now, bytes, request.bytes_per_second_max)) {
-    std::memcpy(request.destination[copy.range].data() + copy.offset, from.data(), bytes);
-    copy.offset += bytes;
-    copy.copied += bytes;
-    sources_[request.source.member].last_used = now;
-  }
-  const bool is_suspended = copy.source->IsSuspended();
-  if (copy.source->EngineAlive() && !is_suspended) return false;
-  ended = absl::UnavailableError(
-      absl::StrCat(Name(request), is_suspended ? ": its engine is suspended" : ": its engine has ended"));
-  return true;
+  if (copy.copied > before) sources_[request.source.member].last_used = now;
+  return failure.ok() ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(Name(request), ": ", failure.text));
 }
 
 absl::Status LocalTransport::Begin(Copy& copy, absl::Time now) {
@@ -204,7 +250,7 @@ absl::Status LocalTransport::Begin(Copy& copy, absl::Time now) {
   auto source = sources_.find(member);
   if (source == sources_.end()) {
     absl::StatusOr<std::unique_ptr<engine::PeerRegion>> opened =
-        engine::PeerRegion::Open(request.source.endpoint.address, member);
+        engine::PeerRegion::Open(request.source.endpoint.address, member, options_.device.get());
     if (absl::IsNotFound(opened.status())) return absl::UnavailableError(opened.status().message());
     if (!opened.ok()) return opened.status();
     source = sources_.emplace(member, Source{*std::move(opened), now}).first;

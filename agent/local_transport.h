@@ -5,6 +5,9 @@
 // An endpoint's address is the path of the region's file, its host what HostIdentity says. One thread copies, in
 // pieces, taking turns among the transfers under way; between pieces it looks whether the source's engine still lives.
 //
+// Given a GPU it is the transport `ipc`: regions whose tensors lie in device memory are read by copies that this GPU
+// makes, out of mappings that it opens through CUDA IPC. Many tensors are enqueued at once, then waited for.
+//
 // Threads:   as Transport says; completions arrive on the copying thread.
 // Owns:      mappings of the sources that are read from, and of those read within kKeepOpen before. All of an engine
 //            that has ended are closed within kLookAround (protocol, rule 20).
@@ -28,6 +31,7 @@
 #include "agent/throttle.h"
 #include "agent/transport.h"
 #include "engine/region/agent_region.h"
+#include "kernels/cuda_memory.h"
 
 namespace evenkeel::agent {
 
@@ -43,13 +47,14 @@ class LocalTransport : public Transport {
     std::string host;         // HostIdentity(), but for tests
     std::string region_path;  // this rank's
     std::shared_ptr<Throttle> throttle;
+    std::shared_ptr<kernels::CudaDevice> device = nullptr;  // this transport's alone; null: host memory
   };
 
   // Starts the thread.
   explicit LocalTransport(Options options);
   ~LocalTransport() override;
 
-  std::string_view name() const override { return "local"; }
+  std::string_view name() const override { return options_.device == nullptr ? "local" : "ipc"; }
   Endpoint endpoint() const override;
   int CostFrom(const Endpoint& source) const override;
   absl::Status Start(TransferRequest request, TransferDone done) override;
@@ -66,6 +71,9 @@ class LocalTransport : public Transport {
     size_t range = 0;     // being copied
     size_t offset = 0;    // within it
     uint64_t copied = 0;  // bytes in all
+    // Of this turn.
+    uint64_t enqueued = 0;  // bytes that the GPU has still to copy
+    absl::Status trouble;
   };
   struct Source {
     std::unique_ptr<engine::PeerRegion> region;
@@ -85,8 +93,14 @@ class LocalTransport : public Transport {
   // Below: on the copying thread.
   void EndAll(const absl::Status& status, const std::vector<uint64_t>& ids);
   void ForgetSource(const Member& member, const absl::Status& status);
-  // Copies one piece; true when the transfer has ended, with its status.
-  bool Advance(Copy& copy, absl::Time now, absl::Status& ended);
+  // One turn of every copy: pieces of all of them are begun before any is waited for. Whether anything moved.
+  bool AdvanceAll(absl::Time now);
+  // Begins or goes on with a copy: as much as may be copied now, which may be nothing.
+  absl::Status Advance(Copy& copy, absl::Time now);
+  absl::Status CopySome(Copy& copy, absl::Time now);
+  void AwaitDevice();
+  // True when the transfer has ended, with its status.
+  bool HasEnded(const Copy& copy, absl::Status& ended) const;
   absl::Status Begin(Copy& copy, absl::Time now);
   absl::Status CheckWhole(const Copy& copy) const;
   void CloseUnused(absl::Time now);
@@ -97,6 +111,7 @@ class LocalTransport : public Transport {
   const Options options_;
   // Used by the copying thread alone.
   std::vector<Copy> copies_;
+  uint64_t enqueued_ = 0;  // of all copies, this turn
   absl::btree_map<Member, Source> sources_;
 
   absl::Mutex mutex_;

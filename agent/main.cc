@@ -21,7 +21,7 @@ ABSL_FLAG(std::string, group, "", "name of the group, as the engine gave it");
 ABSL_FLAG(int, rank, -1, "rank of the engine in its group");
 ABSL_FLAG(std::string, region, "/dev/shm", "the engine's region, or the directory where engines make them");
 ABSL_FLAG(std::string, credentials, "", "file with the PEM roots of the controller's certificate; empty: no TLS");
-ABSL_FLAG(std::string, transport, "", "force this transport (local, ucx); empty: the best for each pair");
+ABSL_FLAG(std::string, transport, "", "force this transport (local, ucx, ipc); empty: the best for each pair");
 ABSL_FLAG(uint64_t, bytes_per_second, 0, "bounds the moves into this rank; 0: as the controller says");
 ABSL_FLAG(std::string, host_name, "", "in place of this host's identity, by which ranks know who shares memory");
 ABSL_FLAG(std::string, fault, "", "for tests: what goes wrong with transfers, see agent/faulty_transport.h");

@@ -2,11 +2,17 @@
 #include "agent/transfers.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+
+#include "runtime/clock.h"
 
 namespace evenkeel::agent {
+
+using runtime::MonotonicNow;
 
 Transfers::Transfers(runtime::Strand& strand, const engine::AgentRegion& region,
                      std::vector<std::unique_ptr<Transport>> transports, Deliver deliver)
@@ -14,7 +20,23 @@ Transfers::Transfers(runtime::Strand& strand, const engine::AgentRegion& region,
       region_(region),
       transports_(std::move(transports)),
       deliver_(std::move(deliver)),
-      fingerprints_({.name = "fingerprints"}) {}
+      fingerprints_({.name = "fingerprints"}) {
+  if (!region_.on_device()) return;
+  const absl::Status posted = fingerprints_.PostEssential([this] {
+    fingerprints_.AssertHeld();
+    fingerprints_.SetTimer({.next_wakeup =
+                                [this] {
+                                  fingerprints_.AssertHeld();
+                                  return waiting_.empty() ? absl::InfiniteFuture() : next_launch_;
+                                },
+                            .on_wakeup =
+                                [this] {
+                                  fingerprints_.AssertHeld();
+                                  FingerprintWaiting();
+                                }});
+  });
+  static_cast<void>(posted);  // a new strand takes it
+}
 
 Transfers::~Transfers() { Stop(); }
 
@@ -81,11 +103,33 @@ void Transfers::Complete(const StartTransfer& effect, const TransferResult& resu
   ended.status = result.status;
   ended.bytes = result.bytes;
   if (!result.status.ok()) return Answer(result.transfer_id, std::move(ended));
-  const absl::Status posted = fingerprints_.PostEssential([this, effect, id = result.transfer_id, ended]() mutable {
-    ended.fingerprint = region_.FingerprintSlot(effect.layer, effect.slot);
-    Answer(id, std::move(ended));
+  Await(effect.layer, effect.slot, [this, id = result.transfer_id, ended](absl::StatusOr<uint64_t> fingerprint) {
+    TransferEnded answer = ended;
+    answer.status = fingerprint.status();
+    if (fingerprint.ok()) answer.fingerprint = *fingerprint;
+    Answer(id, std::move(answer));
+  });
+}
+
+void Transfers::Await(LayerId layer, SlotIdx slot, Fingerprinted then) {
+  const absl::Status posted = fingerprints_.PostEssential([this, layer, slot, then = std::move(then)]() mutable {
+    fingerprints_.AssertHeld();
+    waiting_.push_back({layer, slot, std::move(then)});
+    if (!region_.on_device()) FingerprintWaiting();
   });
   static_cast<void>(posted);  // refused only while the agent ends
+}
+
+void Transfers::FingerprintWaiting() {
+  const std::vector<Waiting> batch = std::exchange(waiting_, {});
+  std::vector<std::pair<LayerId, SlotIdx>> slots;
+  for (const Waiting& one : batch) slots.emplace_back(one.layer, one.slot);
+  const absl::StatusOr<std::vector<uint64_t>> fingerprints = region_.FingerprintSlots(slots);
+  next_launch_ = MonotonicNow() + kLaunchApart;
+  if (!fingerprints.ok()) spdlog::error("fingerprint {} slots: {}", slots.size(), fingerprints.status().ToString());
+  for (size_t i = 0; i < batch.size(); ++i) {
+    batch[i].then(fingerprints.ok() ? absl::StatusOr<uint64_t>((*fingerprints)[i]) : fingerprints.status());
+  }
 }
 
 void Transfers::Answer(uint64_t transfer_id, TransferEnded ended) {
@@ -106,16 +150,15 @@ void Transfers::Cancel(const CancelTransfer& effect) {
 
 void Transfers::Fingerprint(const FingerprintSlot& effect) {
   strand_.AssertHeld();
-  const absl::Status posted = fingerprints_.PostEssential([this, effect] {
+  Await(effect.layer, effect.slot, [this, effect](absl::StatusOr<uint64_t> fingerprint) {
     SlotFingerprinted answer;
     answer.layer = effect.layer;
     answer.slot = effect.slot;
     answer.generation = effect.generation;
-    answer.fingerprint = region_.FingerprintSlot(effect.layer, effect.slot);
+    answer.fingerprint = fingerprint.value_or(0);  // content that cannot be read is not to be served
     const absl::Status answered = strand_.PostEssential([this, answer] { deliver_(answer); });
     static_cast<void>(answered);  // refused only while the agent ends
   });
-  static_cast<void>(posted);
 }
 
 void Transfers::Forget(const Member& member) {

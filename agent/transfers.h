@@ -4,7 +4,8 @@
 // what came.
 //
 // Threads:   all calls on the strand, where the answers are delivered too. Fingerprints are computed on a thread of
-//            its own, one at a time.
+//            its own; of slots in device memory all that wait together, kLaunchApart apart: a busy GPU feels launches
+//            (protocol, rule 33).
 // Owns:      the transports. Refers to strand and region, which outlive it.
 // Order:     every Start and every Fingerprint is answered exactly once, unless Stop came first.
 #pragma once
@@ -17,6 +18,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 #include "agent/core/event.h"
@@ -29,6 +31,8 @@ namespace evenkeel::agent {
 class Transfers {
  public:
   using Deliver = std::function<void(Event)>;
+
+  static constexpr absl::Duration kLaunchApart = absl::Milliseconds(100);
 
   Transfers(runtime::Strand& strand, const engine::AgentRegion& region,
             std::vector<std::unique_ptr<Transport>> transports, Deliver deliver);
@@ -59,6 +63,16 @@ class Transfers {
   // On a transport's thread.
   void Complete(const StartTransfer& effect, const TransferResult& result);
   void Answer(uint64_t transfer_id, TransferEnded ended);
+  // `then` is called on the fingerprints' thread, with what was computed.
+  using Fingerprinted = std::function<void(absl::StatusOr<uint64_t>)>;
+  void Await(LayerId layer, SlotIdx slot, Fingerprinted then);
+  void FingerprintWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(fingerprints_);
+
+  struct Waiting {
+    LayerId layer;
+    SlotIdx slot;
+    Fingerprinted then;
+  };
 
   runtime::Strand& strand_;
   const engine::AgentRegion& region_;
@@ -66,7 +80,9 @@ class Transfers {
   const Deliver deliver_;
   uint64_t num_started_ ABSL_GUARDED_BY(strand_) = 0;
   absl::btree_map<uint64_t, Transfer> running_ ABSL_GUARDED_BY(strand_);
-  runtime::Strand fingerprints_;  // last: its tasks use the above
+  runtime::Strand fingerprints_;  // its tasks use the above
+  std::vector<Waiting> waiting_ ABSL_GUARDED_BY(fingerprints_);
+  absl::Time next_launch_ ABSL_GUARDED_BY(fingerprints_) = absl::InfinitePast();
 };
 
 }  // namespace evenkeel::agent

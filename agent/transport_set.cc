@@ -18,6 +18,7 @@
 #include "agent/ucx_transport.h"
 #include "agent/weights_table.h"
 #include "algos/base/status_macros.h"
+#include "kernels/cuda_memory.h"
 
 namespace evenkeel::agent {
 
@@ -47,6 +48,34 @@ void AddStores(const engine::AgentRegion& region, const std::string& host, const
                                                                                 .open = SnapshotOpener(identity)}));
 }
 
+std::vector<std::unique_ptr<Transport>> WithFaults(std::vector<std::unique_ptr<Transport>> transports,
+                                                   const std::vector<Fault>& faults) {
+  if (faults.empty()) return transports;
+  for (auto& transport : transports) transport = std::make_unique<FaultyTransport>(std::move(transport), faults);
+  return transports;
+}
+
+// Tensors in device memory are read and written by this GPU's copies alone.
+absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeDeviceTransports(const engine::AgentRegion& region,
+                                                                             const std::string& host,
+                                                                             const std::string& forced) {
+  if (!forced.empty() && forced != "ipc") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--transport is ", forced, ": the engine's weights are in device memory, which goes by ipc alone"));
+  }
+  std::unique_ptr<kernels::CudaDevice> device;
+  if (const auto opened = kernels::CudaDevice::Open(region.device(), &device); !opened.ok()) {
+    return absl::FailedPreconditionError(opened.text);
+  }
+  std::vector<std::unique_ptr<Transport>> transports;
+  transports.push_back(
+      std::make_unique<LocalTransport>(LocalTransport::Options{.host = host,
+                                                               .region_path = region.path(),
+                                                               .throttle = std::make_shared<Throttle>(),
+                                                               .device = std::move(device)}));
+  return transports;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeTransports(const engine::AgentRegion& region,
@@ -54,6 +83,10 @@ absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeTransports(const eng
   EVENKEEL_ASSIGN_OR_RETURN(const std::vector<Fault> faults, ParseFaults(options.fault));
   const std::string& forced = options.forced;
   const std::string host = options.host.empty() ? HostIdentity() : options.host;
+  if (region.on_device()) {
+    EVENKEEL_ASSIGN_OR_RETURN(auto transports, MakeDeviceTransports(region, host, forced));
+    return WithFaults(std::move(transports), faults);
+  }
   const auto throttle = std::make_shared<Throttle>();
   std::vector<std::unique_ptr<Transport>> transports;
   Transport* offered_ucx = nullptr;
@@ -78,13 +111,12 @@ absl::StatusOr<std::vector<std::unique_ptr<Transport>>> MakeTransports(const eng
     }
   }
   if (transports.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("--transport is ", forced, ": local and ucx are known"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--transport is ", forced,
+                     forced == "ipc" ? ": the engine's weights are in host memory" : ": local, ucx and ipc are known"));
   }
   AddStores(region, host, throttle, offered_ucx, transports);
-  if (!faults.empty()) {
-    for (auto& transport : transports) transport = std::make_unique<FaultyTransport>(std::move(transport), faults);
-  }
-  return transports;
+  return WithFaults(std::move(transports), faults);
 }
 
 }  // namespace evenkeel::agent

@@ -55,9 +55,10 @@ absl::Status ReadAgent(const std::string& path, const v1::AgentConfig& config, A
     settings->store_bytes_per_second = config.store_bytes_per_second_max();
   }
   if (config.has_transport()) {
-    if (!config.transport().empty() && config.transport() != "local" && config.transport() != "ucx") {
+    if (!config.transport().empty() && config.transport() != "local" && config.transport() != "ucx" &&
+        config.transport() != "ipc") {
       return absl::InvalidArgumentError(
-          absl::StrCat(field("transport"), " is '", config.transport(), "': local, ucx or nothing wanted"));
+          absl::StrCat(field("transport"), " is '", config.transport(), "': local, ucx, ipc or nothing wanted"));
     }
     settings->transport = config.transport();
   }

@@ -41,7 +41,9 @@ def parse(argv) -> argparse.Namespace:
     parser.add_argument("--redundant", type=int, default=-1,
                         help="slots in all beyond one per expert, rounded up to whole slots per rank (default: one a rank)")
     parser.add_argument("--prebuilt", metavar="DIR", help="run the binaries in DIR; install and build nothing")
-    parser.add_argument("--transport", default="", help="force one transport: local or ucx")
+    parser.add_argument("--transport", default="", help="force one transport: local, ucx or ipc")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"),
+                        help="where the experts are: host memory, or the memory of the GPUs, which ranks share by turns")
     parser.add_argument("--keep", action="store_true", help="leave everything running and print what to try")
     parser.add_argument("--binaries", type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -197,7 +199,7 @@ def main(argv) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     model = ROOT / "engine/reference/tinymoe"
     binaries = Binaries(arguments.binaries or pathlib.Path(arguments.prebuilt or "."))
-    options = Options(binaries=binaries, model_dir=model, engine_flags=[f"--mix={MIX}"], ranks=arguments.ranks, redundant=arguments.redundant, config=CONFIG,
+    options = Options(binaries=binaries, model_dir=model, engine_flags=[f"--mix={MIX}", f"--device={arguments.device}"], ranks=arguments.ranks, redundant=arguments.redundant, config=CONFIG,
                       agent_flags=[f"--transport={arguments.transport}"] if arguments.transport else [])
     cluster = Cluster(options)
     try:

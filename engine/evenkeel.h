@@ -13,7 +13,7 @@
  * Waiting:   no call but evenkeel_suspend waits for a lock or another process.
  * Errors:    calls return 0 or a negative evenkeel_status; where they take an evenkeel_error, its text says what was
  *            being done, with which values. The library logs nothing and keeps no global state.
- * Needs:     libc and libstdc++.
+ * Needs:     libc and libstdc++; the CUDA runtime is linked in and opens a driver only for tensors in device memory.
  */
 #ifndef EVENKEEL_ENGINE_EVENKEEL_H_
 #define EVENKEEL_ENGINE_EVENKEEL_H_
@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define EVENKEEL_ABI_VERSION 4
+#define EVENKEEL_ABI_VERSION 5
 #define EVENKEEL_API __attribute__((visibility("default")))
 
 typedef struct evenkeel_region evenkeel_region;
@@ -80,7 +80,10 @@ EVENKEEL_API int evenkeel_create(const evenkeel_options* options, evenkeel_regio
 EVENKEEL_API void* evenkeel_alloc_weights(evenkeel_region* region, uint64_t bytes);
 
 /* Names one tensor of the experts of `layer`: local slot s begins at data + s * stride_bytes and has bytes_per_expert
- * bytes. `data` comes from evenkeel_alloc_weights. Same names, sizes and order on every rank of the group. */
+ * bytes. `data` comes from evenkeel_alloc_weights, or is CUDA device memory that IPC handles can export (cudaMalloc;
+ * PyTorch's allocator without expandable segments): agents then read and write it there, and the region needs no
+ * weights_bytes. All tensors of a rank are of one kind, on one GPU. Their memory must stay where it is until
+ * evenkeel_destroy. Same names, sizes and order on every rank of the group. */
 EVENKEEL_API int evenkeel_add_tensor(evenkeel_region* region, int32_t layer, const char* name, const char* dtype,
                                      void* data, uint64_t bytes_per_expert, uint64_t stride_bytes,
                                      evenkeel_error* error);
@@ -118,7 +121,8 @@ EVENKEEL_API uint64_t evenkeel_member(const evenkeel_region* region, int32_t ran
 EVENKEEL_API int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phase phase,
                                          evenkeel_kind kind);
 
-/* Every token that the step sent to other ranks has come back. Tickets of a lane may end in any order. */
+/* Every token that the step sent to other ranks has come back, and no kernel of the step uses a slot any more: with
+ * tensors in device memory, call it after the GPU has got there. Tickets of a lane may end in any order. */
 EVENKEEL_API int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_t ticket);
 /* The step was given up; late answers to it must be discarded by ticket. */
 EVENKEEL_API int evenkeel_abort_step(evenkeel_region* region, int32_t lane, int64_t ticket);

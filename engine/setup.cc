@@ -8,7 +8,9 @@
 #include <cstring>
 #include <new>
 #include <utility>
+#include <vector>
 
+#include "engine/device_tensors.h"
 #include "engine/engine_region.h"
 #include "engine/evenkeel.h"
 #include "engine/region/default_maps.h"
@@ -157,7 +159,7 @@ Error CreateRegion(const evenkeel_options& options, evenkeel_region* region) {
   return {};
 }
 
-// A tensor's slots: `bytes` each, `stride` apart, the first at `begin` of the weights.
+// A tensor's slots: `bytes` each, `stride` apart, the first at `begin`: of the weights, or an address in device memory.
 struct SlotRanges {
   uint64_t begin, bytes, stride;
 };
@@ -185,7 +187,7 @@ Error CheckOverlap(const RegionView& view, int32_t layer, const char* name, cons
   for (int other = 0; other < view.sizes().num_layers; ++other) {
     for (uint64_t t = 0; t < view.num_tensors(other); ++t) {
       const TensorRecord& tensor = view.tensors(other)[t];
-      const SlotRanges taken = {tensor.offset, tensor.bytes_per_expert, tensor.stride_bytes};
+      const SlotRanges taken = {tensor.allocation_base + tensor.offset, tensor.bytes_per_expert, tensor.stride_bytes};
       const bool apart =
           taken.begin >= end || taken.begin + (num_slots - 1) * taken.stride + taken.bytes <= ranges.begin;
       if (apart || !Overlap(ranges, taken, num_slots)) continue;
@@ -197,12 +199,32 @@ Error CheckOverlap(const RegionView& view, int32_t layer, const char* name, cons
   return {};
 }
 
-Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name, const char* dtype, const void* data,
+// Where `data` lies: within the region's weights or in device memory; where its `bytes` do not fit, why.
+Error PlaceTensor(const evenkeel_region& region, const void* data, uint64_t bytes, TensorRecord& tensor) {
+  const RegionView& view = region.view;
+  const auto begin = reinterpret_cast<uintptr_t>(view.weights());
+  const auto at = reinterpret_cast<uintptr_t>(data);
+  bool is_first = true;
+  for (int layer = 0; layer < view.sizes().num_layers; ++layer) is_first = is_first && view.num_tensors(layer) == 0;
+  if (at < begin || at - begin > view.sizes().weights_bytes) {
+    return evenkeel::engine::PlaceOnDevice(view, is_first, data, bytes, tensor);
+  }
+  if (at - begin > region.weights_used || bytes > region.weights_used - (at - begin)) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "its slots take %" PRIu64 " bytes, which are not within memory from evenkeel_alloc_weights",
+                     bytes);
+  }
+  if (view.on_device()) {
+    return MakeError(ErrorCode::kInvalidArgument, "it is in host memory, tensors before it are in device memory");
+  }
+  tensor.offset = at - begin;
+  return {};
+}
+
+Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name, const char* dtype,
                   uint64_t bytes_per_expert, uint64_t stride_bytes) {
   const RegionView& view = region.view;
   const auto steps = static_cast<uint64_t>(view.sizes().slots_per_rank - 1);
-  const auto begin = reinterpret_cast<uintptr_t>(view.weights());
-  const auto at = reinterpret_cast<uintptr_t>(data);
   if (region.is_ready) return MakeError(ErrorCode::kFailedPrecondition, "add tensor %s: after evenkeel_ready", name);
   if (layer < 0 || layer >= view.sizes().num_layers) {
     return MakeError(ErrorCode::kInvalidArgument, "add tensor %s: layer %d of %d", name, layer,
@@ -213,18 +235,13 @@ Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name
     return MakeError(ErrorCode::kInvalidArgument, "add tensor %.100s: at most %zu characters, %zu of dtype", name,
                      sizeof(TensorRecord::name) - 1, sizeof(TensorRecord::dtype) - 1);
   }
-  if (bytes_per_expert == 0 || (steps > 0 && stride_bytes < bytes_per_expert)) {
+  constexpr uint64_t kBytesMax = uint64_t{1} << 50;
+  if (bytes_per_expert == 0 || (steps > 0 && (stride_bytes < bytes_per_expert || stride_bytes > kBytesMax / steps)) ||
+      bytes_per_expert > kBytesMax) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "add tensor %s: %" PRIu64 " bytes per expert, %" PRIu64
                      " apart: each expert needs bytes of its own",
                      name, bytes_per_expert, stride_bytes);
-  }
-  const uint64_t used = region.weights_used;
-  if (at < begin || at - begin > used || bytes_per_expert > used - (at - begin) ||
-      (steps > 0 && stride_bytes > (used - (at - begin) - bytes_per_expert) / steps)) {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "add tensor %s: %d slots of %" PRIu64 " bytes are not within memory from evenkeel_alloc_weights",
-                     name, view.sizes().slots_per_rank, stride_bytes);
   }
   const uint64_t count = view.num_tensors(layer);
   if (count >= evenkeel::engine::kTensorsPerLayerMax) {
@@ -236,7 +253,19 @@ Error CheckTensor(const evenkeel_region& region, int32_t layer, const char* name
       return MakeError(ErrorCode::kInvalidArgument, "add tensor %s: layer %d has one of that name", name, layer);
     }
   }
-  return CheckOverlap(view, layer, name, {at - begin, bytes_per_expert, steps > 0 ? stride_bytes : 0});
+  return {};
+}
+
+// Fills `tensor` but for its names.
+Error MakeTensor(const evenkeel_region& region, int32_t layer, const char* name, const void* data,
+                 uint64_t bytes_per_expert, uint64_t stride_bytes, TensorRecord& tensor) {
+  const auto steps = static_cast<uint64_t>(region.view.sizes().slots_per_rank - 1);
+  const uint64_t stride = steps > 0 ? stride_bytes : 0;
+  const Error placed = PlaceTensor(region, data, steps * stride + bytes_per_expert, tensor);
+  if (!placed.ok()) return MakeError(placed.code, "add tensor %s: %.190s", name, placed.message);
+  tensor.bytes_per_expert = bytes_per_expert;
+  tensor.stride_bytes = stride_bytes;
+  return CheckOverlap(region.view, layer, name, {tensor.allocation_base + tensor.offset, bytes_per_expert, stride});
 }
 
 int InitialExpert(const RegionSizes& sizes, int local_slot) {
@@ -255,14 +284,18 @@ Error MakeReady(evenkeel_region& region) {
     for (uint64_t t = 0; t < view.num_tensors(layer); ++t) bytes += view.tensors(layer)[t].bytes_per_expert;
     expert_bytes = bytes > expert_bytes ? bytes : expert_bytes;
   }
-  for (int layer = 0; layer < view.sizes().num_layers; ++layer) {
-    for (int local = 0; local < view.sizes().slots_per_rank; ++local) {
+  const auto num_slots =
+      static_cast<size_t>(view.sizes().num_layers) * static_cast<size_t>(view.sizes().slots_per_rank);
+  std::vector<uint64_t> fingerprints(num_slots);
+  if (Error error = evenkeel::engine::FingerprintLayers(view, fingerprints.data()); !error.ok()) return error;
+  for (int layer = 0, next = 0; layer < view.sizes().num_layers; ++layer) {
+    for (int local = 0; local < view.sizes().slots_per_rank; ++local, ++next) {
       const int expert = InitialExpert(view.sizes(), local);
       view.WriteSlot(layer, local,
                      {.state = expert < 0 ? kSlotFree : kSlotVerified,
                       .expert = expert,
                       .generation = kFirstGeneration,
-                      .fingerprint = expert < 0 ? 0 : view.FingerprintSlot(layer, local)});
+                      .fingerprint = expert < 0 ? 0 : fingerprints[static_cast<size_t>(next)]});
     }
   }
   view.header().expert_bytes = expert_bytes;
@@ -319,14 +352,13 @@ int evenkeel_add_tensor(evenkeel_region* region, int32_t layer, const char* name
   if (region == nullptr || name == nullptr || dtype == nullptr || data == nullptr) {
     return Answer(MakeError(ErrorCode::kInvalidArgument, "add tensor: region, name, dtype or data is null"), error);
   }
-  const Error failure = CheckTensor(*region, layer, name, dtype, data, bytes_per_expert, stride_bytes);
+  TensorRecord tensor = {};
+  Error failure = CheckTensor(*region, layer, name, dtype, bytes_per_expert, stride_bytes);
+  if (failure.ok()) failure = MakeTensor(*region, layer, name, data, bytes_per_expert, stride_bytes, tensor);
   if (!failure.ok()) return Answer(failure, error);
-  TensorRecord& tensor = region->view.tensors(layer)[region->view.num_tensors(layer)];
   std::strcpy(tensor.name, name);
   std::strcpy(tensor.dtype, dtype);
-  tensor.offset = static_cast<uint64_t>(static_cast<std::byte*>(data) - region->view.weights());
-  tensor.bytes_per_expert = bytes_per_expert;
-  tensor.stride_bytes = stride_bytes;
+  region->view.tensors(layer)[region->view.num_tensors(layer)] = tensor;
   ++region->view.num_tensors(layer);
   return Answer({}, error);
 }

@@ -8,7 +8,9 @@
 #include <time.h>
 
 #include <cinttypes>
+#include <vector>
 
+#include "engine/device_tensors.h"
 #include "engine/engine_region.h"
 #include "engine/evenkeel.h"
 
@@ -120,10 +122,14 @@ Error Resume(evenkeel_region& region, uint64_t weights_version) {
   if (!view.IsSuspended()) return MakeError(ErrorCode::kFailedPrecondition, "resume: not suspended");
   if (IsGranted(view)) {
     header.weights_version.Store(weights_version);
+    const auto slots_per_rank = static_cast<size_t>(view.sizes().slots_per_rank);
+    std::vector<uint64_t> fingerprints(static_cast<size_t>(view.sizes().num_layers) * slots_per_rank);
+    if (Error error = FingerprintLayers(view, fingerprints.data()); !error.ok()) return error;
     ForEachSlot(view, [&](int layer, int local, const SlotContent& slot) {
       SlotContent fresh = slot;
       ++fresh.generation;
-      if (slot.state == kSlotVerified) fresh.fingerprint = view.FingerprintSlot(layer, local);
+      const size_t index = static_cast<size_t>(layer) * slots_per_rank + static_cast<size_t>(local);
+      if (slot.state == kSlotVerified) fresh.fingerprint = fingerprints[index];
       view.WriteSlot(layer, local, fresh);
     });
   } else if (weights_version != header.weights_version.Load()) {

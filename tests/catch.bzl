@@ -13,7 +13,7 @@ def catch_test(name, srcs, deps, size = "small", tags = [], data = [], args = []
         deps = deps + ["//tests:catch_main"],
     )
 
-def gpu_test(name, srcs, deps):
+def gpu_test(name, srcs, deps, data = []):
     """Runs on machines that have a GPU and only the built binary; left out where there is no CUDA toolkit."""
     if not CUDA_HOME:
         return
@@ -22,6 +22,7 @@ def gpu_test(name, srcs, deps):
         size = "small",
         srcs = srcs,
         linkstatic = True,
+        data = data,
         tags = ["gpu"],
         deps = deps + ["//tests:catch_main_alone"],
     )

@@ -41,6 +41,11 @@ StoreKeeper::~StoreKeeper() { Stop(); }
 void StoreKeeper::Configure(const AgentSettings& settings) {
   absl::MutexLock lock(&mutex_);
   orders_.settings = settings;
+  if (region_.on_device()) {
+    // Neither store reads device memory.
+    orders_.settings.pool_bytes = 0;
+    orders_.settings.snapshot_directory.clear();
+  }
   orders_.configured = true;
 }
 

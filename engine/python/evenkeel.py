@@ -18,7 +18,7 @@ import ctypes
 import os
 import pathlib
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 # evenkeel_phase
 OTHER, PREFILL, DECODE = 0, 1, 2

@@ -99,6 +99,7 @@ class Engine {
   std::optional<DenseExperts> plain_;
   std::optional<Corpus> corpus_;
   std::optional<Mix> mix_;
+  std::unique_ptr<CudaMemory> device_;  // null: the experts are in host memory
   std::unique_ptr<Slots> slots_;
   std::optional<RunDirectory> directory_;
   Greeting greeting_;
@@ -148,6 +149,7 @@ absl::Status Engine::Load() {
 }
 
 absl::Status Engine::MakeRegion(const Safetensors& file) {
+  EVENKEEL_ASSIGN_OR_RETURN(device_, OpenDevice(options_.device, options_.rank));
   const evenkeel_options region_options = {
       .abi_version = EVENKEEL_ABI_VERSION,
       .directory = options_.region_dir.c_str(),
@@ -166,20 +168,20 @@ absl::Status Engine::MakeRegion(const Safetensors& file) {
       .num_counting_threads = options_.num_lanes + 1,
       .count_place = EVENKEEL_COUNT_AFTER_DISPATCH,
       .routing = EVENKEEL_ROUTING_SENDER,
-      .weights_bytes = Slots::WeightsBytes(config_, slots_per_rank_),
+      .weights_bytes = device_ == nullptr ? Slots::WeightsBytes(config_, slots_per_rank_) : 0,
   };
   evenkeel_error error = {};
   if (evenkeel_create(&region_options, &region_, &error) != EVENKEEL_OK) {
     region_ = nullptr;
     return absl::FailedPreconditionError(absl::StrCat("make a region: ", error.message));
   }
-  EVENKEEL_ASSIGN_OR_RETURN(slots_, Slots::Create(region_, config_, slots_per_rank_, file.digest()));
+  EVENKEEL_ASSIGN_OR_RETURN(slots_, Slots::Create(region_, config_, slots_per_rank_, file.digest(), device_.get()));
   for (int layer = 0; layer < config_.num_layers; ++layer) {
     for (int slot = 0; slot < slots_per_rank_; ++slot) {
       const int expert = evenkeel_initial_expert(region_, layer, slot);
       if (expert < 0) continue;
       EVENKEEL_ASSIGN_OR_RETURN(const ExpertTensors tensors, LoadExpert(file, config_, layer, expert));
-      slots_->Fill(layer, slot, expert, tensors);
+      EVENKEEL_RETURN_IF_ERROR(slots_->Fill(layer, slot, expert, tensors));
     }
   }
   if (evenkeel_ready(region_, &error) != EVENKEEL_OK) {

@@ -27,6 +27,8 @@ ABSL_FLAG(int, redundant, -1, "slots of a layer beyond one per expert, over all 
 ABSL_FLAG(std::string, run_dir, "", "directory of the group's sockets and status files, the same for all ranks");
 ABSL_FLAG(std::string, region_dir, "/dev/shm", "directory of the region files that agents look for");
 ABSL_FLAG(std::string, model_dir, "engine/reference/tinymoe", "directory of model.safetensors, config.json, prompts");
+ABSL_FLAG(std::string, device, "cpu",
+          "where the experts' weights are and are computed with: cpu, cuda (GPUs take turns by rank)");
 ABSL_FLAG(double, seconds, 0, "ends by itself after so many seconds; 0: at SIGTERM or SIGINT");
 ABSL_FLAG(double, startup_seconds, 60, "how long to wait for the other ranks' sockets");
 ABSL_FLAG(int, batch, 32, "sequences that each lane serves at a time");
@@ -115,6 +117,7 @@ int main(int argc, char** argv) {
       .startup_deadline = absl::Seconds(absl::GetFlag(FLAGS_startup_seconds)),
       .answer_deadline = absl::Seconds(absl::GetFlag(FLAGS_answer_seconds)),
       .drop_after = absl::Seconds(absl::GetFlag(FLAGS_drop_seconds)),
+      .device = absl::GetFlag(FLAGS_device),
       .on_loss = absl::GetFlag(FLAGS_on_loss),
       .num_lanes = absl::GetFlag(FLAGS_lanes),
       .batch = absl::GetFlag(FLAGS_batch),

@@ -52,6 +52,7 @@ absl::Status CheckOptions(const EngineOptions& o, const ModelConfig& config) {
   if (o.requests_port < -1 || o.requests_port > 65535)
     return Invalid(absl::StrCat("--requests_port is ", o.requests_port));
   if (!o.background && o.requests_port < 0) return Invalid("--nobackground: without --requests_port nothing is served");
+  if (o.device != "cpu" && o.device != "cuda") return Invalid(absl::StrCat("--device is ", o.device, ": cpu or cuda"));
   EVENKEEL_RETURN_IF_ERROR(ParseOnLoss(o.on_loss).status());
   if (o.fail_after_steps < 0) return Invalid("--fail_after_steps: 0 or more");
   return absl::OkStatus();

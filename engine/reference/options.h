@@ -38,6 +38,7 @@ struct EngineOptions {
   absl::Duration startup_deadline;
   absl::Duration answer_deadline;
   absl::Duration drop_after;
+  std::string device = "cpu";  // or "cuda"
   std::string on_loss = "wait";
   int num_lanes = 1;
   int batch = 0;

@@ -84,7 +84,7 @@ absl::Status Reload::Fill(const std::string& model_dir) {
       const int expert = evenkeel_reload_expert(parts_.region, layer, slot);
       if (expert < 0) continue;
       EVENKEEL_ASSIGN_OR_RETURN(const ExpertTensors tensors, LoadExpert(file, config_, layer, expert));
-      parts_.slots->Fill(layer, slot, expert, tensors);
+      EVENKEEL_RETURN_IF_ERROR(parts_.slots->Fill(layer, slot, expert, tensors));
     }
   }
   return absl::OkStatus();

@@ -11,6 +11,7 @@
 
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
+#include "engine/region/device_slots.h"
 #include "engine/region/hand_over.h"
 #include "engine/region/ready_region.h"
 #include "engine/region/region_view.h"
@@ -112,9 +113,21 @@ absl::StatusOr<std::unique_ptr<AgentRegion>> AgentRegion::Open(const std::string
   auto region = std::unique_ptr<AgentRegion>(new AgentRegion(std::move(view)));
   region->had_agent_before_ = header.agent_pid.Load() != 0;
   header.agent_pid.Store(static_cast<uint64_t>(::getpid()));
+  EVENKEEL_RETURN_IF_ERROR(region->MapDevice());
   region->last_step_ = SumOverLanes(*region->view_, &LaneCell::num_begun);
   region->ReadQuiesced();
   return region;
+}
+
+absl::Status AgentRegion::MapDevice() {
+  if (!on_device()) return absl::OkStatus();
+  if (const auto opened = kernels::CudaDevice::Open(device(), &device_); !opened.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat("open ", path(), ": ", opened.text));
+  }
+  auto mapping = DeviceMapping::Create(*view_, *device_);
+  if (!mapping.ok()) return absl::FailedPreconditionError(absl::StrCat("open ", path(), ": ", mapping.error.message));
+  mapping_ = std::move(mapping.value);
+  return absl::OkStatus();
 }
 
 std::string AgentRegion::path() const { return view_->memory().path(); }
@@ -122,7 +135,12 @@ const GroupInfo& AgentRegion::group() const { return group_; }
 Member AgentRegion::member() const { return {RankId(view_->sizes().rank), view_->header().incarnation.Load()}; }
 bool AgentRegion::had_agent_before() const { return had_agent_before_; }
 bool AgentRegion::has_post_move() const { return view_->header().has_post_move.Load() != 0; }
-WeightsSegment AgentRegion::weights() const { return {view_->weights(), view_->sizes().weights_bytes}; }
+WeightsSegment AgentRegion::weights() const {
+  if (on_device()) return {};
+  return {view_->weights(), view_->sizes().weights_bytes};
+}
+bool AgentRegion::on_device() const { return view_->on_device(); }
+kernels::CudaUuid AgentRegion::device() const { return DeviceOf(*view_); }
 bool AgentRegion::EngineAlive() const { return view_->memory().IsLockedElsewhere(kEngineLockByte); }
 
 uint64_t AgentRegion::Suspension() const {
@@ -324,7 +342,17 @@ std::vector<std::span<std::byte>> AgentRegion::SlotBytes(LayerId layer, SlotIdx 
 }
 
 uint64_t AgentRegion::FingerprintSlot(LayerId layer, SlotIdx slot) const {
+  EVENKEEL_CHECK(!on_device());
   return view_->FingerprintSlot(layer.value(), LocalSlot(slot));
+}
+
+absl::StatusOr<std::vector<uint64_t>> AgentRegion::FingerprintSlots(
+    std::span<const std::pair<LayerId, SlotIdx>> slots) const {
+  std::vector<LocalSlotAt> at;
+  for (const auto& [layer, slot] : slots) at.push_back({layer.value(), LocalSlot(slot)});
+  std::vector<uint64_t> fingerprints(slots.size());
+  EVENKEEL_RETURN_IF_ERROR(ToStatus(engine::FingerprintSlots(*view_, device_.get(), at, fingerprints.data())));
+  return fingerprints;
 }
 
 }  // namespace evenkeel::engine

@@ -19,6 +19,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,10 +29,12 @@
 #include "algos/layer_map.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
+#include "kernels/cuda_memory.h"
 
 namespace evenkeel::engine {
 
-class RegionView;  // engine/region/region_view.h
+class RegionView;     // engine/region/region_view.h
+class DeviceMapping;  // engine/region/device_slots.h
 
 // Path of the newest region of (group, rank) in `directory` whose engine lives.
 absl::StatusOr<std::string> FindRegion(const std::string& directory, const std::string& group, RankId rank);
@@ -103,7 +106,10 @@ class AgentRegion {
   bool had_agent_before() const;
   // The engine registered a post_move callback.
   bool has_post_move() const;
-  WeightsSegment weights() const;
+  WeightsSegment weights() const;  // empty where on_device()
+  // The tensors lie in memory of this GPU: SlotBytes names addresses that copies on it can use and the CPU cannot.
+  bool on_device() const;
+  kernels::CudaUuid device() const;
 
   absl::StatusOr<RegionContent> ReadContent() const;
 
@@ -140,26 +146,36 @@ class AgentRegion {
 
   // The slot's bytes, one range per tensor of the layer, in manifest order.
   std::vector<std::span<std::byte>> SlotBytes(LayerId layer, SlotIdx slot) const;
+  // Requires: !on_device().
   uint64_t FingerprintSlot(LayerId layer, SlotIdx slot) const;
+  // Of each slot, in order; in device memory together, in few launches. By one thread at a time.
+  absl::StatusOr<std::vector<uint64_t>> FingerprintSlots(std::span<const std::pair<LayerId, SlotIdx>> slots) const;
 
  private:
   explicit AgentRegion(std::unique_ptr<RegionView> view);
   int LocalSlot(SlotIdx slot) const;
 
   // Constant after construction.
+  absl::Status MapDevice();
+
   const std::unique_ptr<RegionView> view_;
   const GroupInfo group_;
   bool had_agent_before_ = false;
+  // Of a region in device memory; the mapping uses the device.
+  std::unique_ptr<kernels::CudaDevice> device_;
+  std::unique_ptr<DeviceMapping> mapping_;
   // Changed by ReadQuiesced, ReadCounters.
   Quiescence quiesced_;
   uint64_t last_step_ = 0;
 };
 
-// Another rank's region, read only: what the `local` transport copies from.
+// Another rank's region, read only: what the `local` and `ipc` transports copy from.
 class PeerRegion {
  public:
-  // kFailedPrecondition where the region is not of `member`.
-  static absl::StatusOr<std::unique_ptr<PeerRegion>> Open(const std::string& path, Member member);
+  // kFailedPrecondition where the region is not of `member`, or its tensors are not in the memory that is wanted: that
+  // of some GPU, mapped for copies on `device`, which outlives the object; without `device` the host's.
+  static absl::StatusOr<std::unique_ptr<PeerRegion>> Open(const std::string& path, Member member,
+                                                          kernels::CudaDevice* device = nullptr);
   ~PeerRegion();
 
   const GroupInfo& group() const;
@@ -174,6 +190,7 @@ class PeerRegion {
 
   const std::unique_ptr<RegionView> view_;
   const GroupInfo group_;
+  std::unique_ptr<DeviceMapping> mapping_;
 };
 
 }  // namespace evenkeel::engine

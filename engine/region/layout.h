@@ -81,11 +81,16 @@ RegionOffsets OffsetsOf(const RegionSizes& sizes);
 struct TensorRecord {
   char name[88];
   char dtype[16];
-  uint64_t offset;  // in the weights, of local slot 0
+  uint64_t offset;  // in the weights, or in the allocation in device memory, of local slot 0
   uint64_t bytes_per_expert;
   uint64_t stride_bytes;
+  // In device memory alone.
+  uint64_t allocation_base;  // in the engine's process; tells allocations apart
+  uint64_t allocation_bytes;
+  unsigned char ipc_handle[64];
+  unsigned char unused[48];
 };
-static_assert(sizeof(TensorRecord) == 128);
+static_assert(sizeof(TensorRecord) == 256);
 
 // A SlotRecord of the protocol: two copies, of which copies[sequence % 2] holds. By the engine before `ready` and within
 // a granted suspension, by the agent otherwise.
@@ -150,7 +155,7 @@ struct alignas(64) BankCell {
 
 struct alignas(64) RegionHeader {
   static constexpr uint32_t kTag = 0x4E474552u;  // "REGN"
-  static constexpr uint32_t kVersion = 4;        // EVENKEEL_ABI_VERSION
+  static constexpr uint32_t kVersion = 5;        // EVENKEEL_ABI_VERSION
 
   // By the engine at creation; constant.
   char group[64];
@@ -165,6 +170,8 @@ struct alignas(64) RegionHeader {
   // By the engine before `ready`; constant after it.
   uint64_t manifest_digest;
   uint64_t expert_bytes;  // of all tensors of one expert, the largest layer's
+  uint64_t on_device;     // 1: all tensors lie in memory of the GPU device_uuid; 0: all in the region's weights
+  unsigned char device_uuid[16];
 
   // By the engine.
   alignas(64) Word ready;

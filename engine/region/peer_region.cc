@@ -9,6 +9,7 @@
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
 #include "engine/region/agent_region.h"
+#include "engine/region/device_slots.h"
 #include "engine/region/ready_region.h"
 #include "engine/region/to_status.h"
 
@@ -46,7 +47,8 @@ absl::StatusOr<std::string> FindRegion(const std::string& directory, const std::
 PeerRegion::PeerRegion(std::unique_ptr<RegionView> view) : view_(std::move(view)), group_(GroupOf(*view_)) {}
 PeerRegion::~PeerRegion() = default;
 
-absl::StatusOr<std::unique_ptr<PeerRegion>> PeerRegion::Open(const std::string& path, Member member) {
+absl::StatusOr<std::unique_ptr<PeerRegion>> PeerRegion::Open(const std::string& path, Member member,
+                                                             kernels::CudaDevice* device) {
   EVENKEEL_ASSIGN_OR_RETURN(auto view, OpenReadyRegion(path, SharedMemory::Access::kReadOnly));
   const uint64_t incarnation = view->header().incarnation.Load();
   if (view->sizes().rank != member.rank.value() || incarnation != member.incarnation) {
@@ -54,7 +56,16 @@ absl::StatusOr<std::unique_ptr<PeerRegion>> PeerRegion::Open(const std::string& 
         absl::StrCat("open ", path, ": it is of rank ", view->sizes().rank, " incarnation ", absl::Hex(incarnation),
                      ", wanted rank ", member.rank.value(), " incarnation ", absl::Hex(member.incarnation)));
   }
-  return std::unique_ptr<PeerRegion>(new PeerRegion(std::move(view)));
+  auto region = std::unique_ptr<PeerRegion>(new PeerRegion(std::move(view)));
+  if (region->view_->on_device() != (device != nullptr)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("open ", path, ": its weights are in ", device == nullptr ? "device" : "host", " memory"));
+  }
+  if (device == nullptr) return region;
+  auto mapping = DeviceMapping::Create(*region->view_, *device);
+  if (!mapping.ok()) return absl::FailedPreconditionError(absl::StrCat("open ", path, ": ", mapping.error.message));
+  region->mapping_ = std::move(mapping.value);
+  return region;
 }
 
 const GroupInfo& PeerRegion::group() const { return group_; }

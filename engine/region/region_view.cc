@@ -104,6 +104,7 @@ Result<RegionView> RegionView::Open(const char* path, SharedMemory::Access acces
 
 Error RegionView::TakeTensors() {
   const auto num_layers = static_cast<size_t>(sizes_.num_layers);
+  on_device_ = header().on_device != 0;
   num_places_.assign(num_layers, 0);
   places_.assign(num_layers * kTensorsPerLayerMax, TensorPlace());
   for (int layer = 0; layer < sizes_.num_layers; ++layer) {
@@ -114,17 +115,17 @@ Error RegionView::TakeTensors() {
     for (uint64_t t = 0; t < count; ++t) {
       const TensorRecord tensor = tensors(layer)[t];
       const auto steps = static_cast<uint64_t>(sizes_.slots_per_rank - 1);
-      const uint64_t room = sizes_.weights_bytes;
+      const uint64_t room = on_device_ ? tensor.allocation_bytes : sizes_.weights_bytes;
       if (!IsTerminated(tensor.name, sizeof(tensor.name)) || !IsTerminated(tensor.dtype, sizeof(tensor.dtype)) ||
           tensor.bytes_per_expert > room || tensor.offset > room - tensor.bytes_per_expert ||
           (steps > 0 && tensor.stride_bytes < tensor.bytes_per_expert) ||
           (steps > 0 && tensor.stride_bytes > (room - tensor.bytes_per_expert - tensor.offset) / steps)) {
         return MakeError(ErrorCode::kDataLoss,
-                         "open %s: tensor %" PRIu64 " of layer %d lies outside the weights or in itself",
-                         memory_.path(), t, layer);
+                         "open %s: tensor %" PRIu64 " of layer %d lies outside its memory or in itself", memory_.path(),
+                         t, layer);
       }
-      places_[static_cast<size_t>(layer) * kTensorsPerLayerMax + t] = {tensor.offset, tensor.bytes_per_expert,
-                                                                       tensor.stride_bytes};
+      places_[static_cast<size_t>(layer) * kTensorsPerLayerMax + t] = {on_device_ ? nullptr : weights(), tensor.offset,
+                                                                       tensor.bytes_per_expert, tensor.stride_bytes};
     }
     num_places_[static_cast<size_t>(layer)] = static_cast<uint32_t>(count);
   }
@@ -143,11 +144,17 @@ std::span<std::byte> RegionView::TensorBytes(int layer, int tensor, int local_sl
   TensorPlace place;
   if (places_.empty()) {
     const TensorRecord& record = tensors(layer)[tensor];
-    place = {record.offset, record.bytes_per_expert, record.stride_bytes};
+    std::byte* base = on_device() ? reinterpret_cast<std::byte*>(record.allocation_base) : weights();
+    place = {base, record.offset, record.bytes_per_expert, record.stride_bytes};
   } else {
     place = places_[static_cast<size_t>(layer) * kTensorsPerLayerMax + static_cast<size_t>(tensor)];
   }
-  return {weights() + place.offset + static_cast<uint64_t>(local_slot) * place.stride_bytes, place.bytes_per_expert};
+  if (place.base == nullptr) return {static_cast<std::byte*>(nullptr), place.bytes_per_expert};
+  return {place.base + place.offset + static_cast<uint64_t>(local_slot) * place.stride_bytes, place.bytes_per_expert};
+}
+
+void RegionView::SetBase(int layer, int tensor, std::byte* base) {
+  places_[static_cast<size_t>(layer) * kTensorsPerLayerMax + static_cast<size_t>(tensor)].base = base;
 }
 
 SlotContent RegionView::ReadSlot(int layer, int local_slot) const {

@@ -76,16 +76,22 @@ class RegionView {
   }
   LayerTable table(uint32_t bank_idx, int layer) const;
   std::byte* weights() const { return At<std::byte>(offsets_.weights); }
+  // All tensors lie in device memory, none in weights(): what TensorBytes names cannot be read by the CPU.
+  bool on_device() const { return was_ready() ? on_device_ : header().on_device != 0; }
   int tensor_count(int layer) const {
     return static_cast<int>(places_.empty() ? num_tensors(layer) : num_places_[static_cast<size_t>(layer)]);
   }
+  // In device memory the engine's own addresses, elsewhere those that SetBase gave; null before.
   std::span<std::byte> TensorBytes(int layer, int tensor, int local_slot) const;
+  // Where the allocation of a tensor in device memory is mapped here. Requires: was_ready().
+  void SetBase(int layer, int tensor, std::byte* base);
 
   // The engine has asked that nobody reads or writes its slots, and not resumed since.
   bool IsSuspended() const { return header().suspension.Load() % 2 != 0; }
 
   SlotContent ReadSlot(int layer, int local_slot) const;
   void WriteSlot(int layer, int local_slot, const SlotContent& content) const;
+  // Requires: !on_device().
   uint64_t FingerprintSlot(int layer, int local_slot) const;
   // Of the tensors' names, types and sizes: equal on all ranks that may exchange weights.
   uint64_t DigestOfManifest() const;
@@ -120,8 +126,10 @@ class RegionView {
   RegionSizes sizes_;
   RegionOffsets offsets_;
   struct TensorPlace {
+    std::byte* base = nullptr;
     uint64_t offset = 0, bytes_per_expert = 0, stride_bytes = 0;
   };
+  bool on_device_ = false;
   std::vector<uint32_t> num_places_;  // [L]; empty unless opened ready
   std::vector<TensorPlace> places_;   // [L * kTensorsPerLayerMax]
 };

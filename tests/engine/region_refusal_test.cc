@@ -75,7 +75,7 @@ TEST_CASE("tensors outside the weights are refused", "[agent_region]") {
     view.value.tensors(1)[0].offset = offset;
     const absl::Status status = AgentRegion::Open(region.path()).status();
     CHECK(status.code() == absl::StatusCode::kDataLoss);
-    CHECK_THAT(std::string(status.message()), Catch::Contains("tensor 0 of layer 1 lies outside the weights"));
+    CHECK_THAT(std::string(status.message()), Catch::Contains("tensor 0 of layer 1 lies outside its memory"));
   }
 }
 

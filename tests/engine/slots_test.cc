@@ -70,7 +70,7 @@ class Fixture {
     for (int layer = 0; layer < kConfig.num_layers; ++layer) {
       for (int slot = 0; slot < kSlots; ++slot) {
         const int expert = evenkeel_initial_expert(region, layer, slot);
-        slots->Fill(layer, slot, expert, TensorsOf(expert));
+        REQUIRE(slots->Fill(layer, slot, expert, TensorsOf(expert)).ok());
       }
     }
     REQUIRE(evenkeel_ready(region, &error) == EVENKEEL_OK);

@@ -12,6 +12,18 @@ TEXT
 }
 
 tests=(fingerprint_cuda_test route_cuda_test slots_cuda_test)
+programs=(controller/evenkeel-controller agent/evenkeel-agent cli/keelctl engine/reference/reference_engine
+  tests/gpu/device_engine tests/gpu/device_memory_test tests/gpu/ipc_bench tests/gpu/kernels_bench
+  tests/gpu/libroute_library.so)
+
+# Beside the programs what they are linked with, but for what every Linux has.
+collect_libraries() {
+  local to=$1
+  mkdir -p "$to/lib"
+  find "$to" -maxdepth 1 -type f -perm -u+x ! -name '*.sh' ! -name '*.py' -exec ldd {} + 2>/dev/null |
+    awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
+    grep -Ev '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|ld-linux-x86-64)\.so' | xargs -I {} cp -fL {} "$to/lib/"
+}
 
 collect() {
   local here to=$1 bin
@@ -19,10 +31,20 @@ collect() {
   mkdir -p "$to"
   to=$(cd "$to" && pwd)
   cd "$here"
-  deploy/bazel.sh build --config=opt //tests/gpu:kernels_bench //tests/gpu:libroute_library.so "${tests[@]/#///tests/kernels:}"
+  local targets=("${tests[@]/#///tests/kernels:}")
+  for one in "${programs[@]}"; do targets+=("//${one%/*}:${one##*/}"); done
+  deploy/bazel.sh build --config=opt "${targets[@]}"
   bin=$(deploy/bazel.sh info --config=opt bazel-bin)
-  for one in "${tests[@]}"; do cp -fL "$bin/tests/kernels/$one" "$to/"; done
-  cp -fL "$bin/tests/gpu/kernels_bench" "$bin/tests/gpu/libroute_library.so" tests/gpu/route_vs_torch.py tests/gpu/run.sh "$to/"
+  for one in "${tests[@]/#/tests/kernels/}" "${programs[@]}"; do
+    cp -fL "$bin/$one" "$to/"
+    chmod u+w "$to/${one##*/}"
+    strip "$to/${one##*/}"
+  done
+  collect_libraries "$to"
+  mkdir -p "$to/deploy" "$to/engine/reference"
+  cp -fL deploy/demo.py deploy/cluster.py "$to/deploy/"
+  cp -RLf engine/reference/tinymoe "$to/engine/reference/"
+  cp -fL tests/gpu/device_loss.py tests/gpu/route_vs_torch.py tests/gpu/run.sh "$to/"
   echo "collected in $to"
 }
 
@@ -35,12 +57,21 @@ run() {
   fi
   {
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-    for one in "${tests[@]}"; do
+    for one in "${tests[@]}" device_memory_test; do
       echo "== $one"
-      timeout 300 "$here/$one" 2>&1 || echo "FAILED: $one"
+      LD_LIBRARY_PATH=$here/lib timeout 300 "$here/$one" 2>&1 || echo "FAILED: $one"
     done
-    echo "== kernels_bench"
-    timeout 300 "$here/kernels_bench" || echo "FAILED: kernels_bench"
+    echo "== device_loss"
+    LD_LIBRARY_PATH=$here/lib timeout 300 python3 "$here/device_loss.py" "$here" 2>&1 || echo "FAILED: device_loss"
+    for ranks in 2 8; do
+      echo "== demo.sh --device cuda, $ranks ranks"
+      LD_LIBRARY_PATH=$here/lib timeout 300 python3 "$here/deploy/demo.py" --binaries "$here" --device cuda \
+        --ranks "$ranks" --seconds 30 2>&1 || echo "FAILED: demo of $ranks ranks"
+    done
+    for one in ipc_bench kernels_bench; do
+      echo "== $one"
+      LD_LIBRARY_PATH=$here/lib timeout 300 "$here/$one" 2>&1 || echo "FAILED: $one"
+    done
     echo "== route_vs_torch"
     if python3 -c 'import torch' 2>/dev/null; then
       timeout 300 python3 "$here/route_vs_torch.py" "$here/libroute_library.so" 2>&1 || echo "FAILED: route_vs_torch"

@@ -19,12 +19,13 @@ const Endpoint* FindTransport(const std::vector<Endpoint>& endpoints, const std:
   return nullptr;
 }
 
-// Whether a rank that offers `own` can read from `source`: both speak the transport, and "local" only on one host.
+// Whether a rank that offers `own` can read from `source`: both speak the transport, and "local" and "ipc" only on one host.
 bool CanRead(const std::vector<Endpoint>& own, const Endpoint& source, const std::string& forced) {
   if (!forced.empty() && source.transport != forced) return false;
   const Endpoint* mine = FindTransport(own, source.transport);
   if (mine == nullptr) return false;
-  return source.transport != "local" || mine->host == source.host;
+  const bool on_one_host = source.transport == "local" || source.transport == "ipc";
+  return !on_one_host || mine->host == source.host;
 }
 
 void AddSources(const MemberRecord& to, const MemberRecord& from, SlotIdx slot, uint64_t generation,

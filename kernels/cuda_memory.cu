@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cuda_memory.h"
+#include "kernels/fingerprint_cuda.h"
+
+namespace evenkeel::kernels {
+
+namespace {
+
+// Of one launch.
+constexpr int kPartsMax = 4096;
+constexpr int kSumsMax = 1024;
+constexpr uint64_t kScratchBytes = kPartsMax * sizeof(FingerprintPart) + kSumsMax * sizeof(uint64_t);
+
+CudaFailure Fail(const char* what, const char* why) {
+  CudaFailure failure;
+  failure.failed = true;
+  std::snprintf(failure.text, sizeof(failure.text), "%s: %s", what, why);
+  return failure;
+}
+
+CudaFailure Check(const char* what, cudaError_t code) {
+  if (code == cudaSuccess) return {};
+  static_cast<void>(cudaGetLastError());  // or a later call would answer it once more
+  if (code == cudaErrorInsufficientDriver) {
+    return Fail(what, "no NVIDIA driver (libcuda.so.1) that CUDA 13 can use is on this machine");
+  }
+  if (code == cudaErrorNoDevice) return Fail(what, "there is no NVIDIA GPU that this process may use");
+  return Fail(what, cudaGetErrorString(code));
+}
+
+// A function of the driver, null where it has none of that name.
+template <typename Function>
+Function DriverFunction(const char* name) {
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+  const cudaError_t code = cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
+#else
+  const cudaError_t code = cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result);
+#endif
+  if (code != cudaSuccess || result != cudaDriverEntryPointSuccess) return nullptr;
+  return reinterpret_cast<Function>(found);
+}
+
+using PointerGetAttribute = CUresult (*)(void*, CUpointer_attribute, CUdeviceptr);
+
+template <typename T>
+bool Ask(PointerGetAttribute ask, CUpointer_attribute attribute, const void* data, T* value) {
+  return ask(value, attribute, reinterpret_cast<CUdeviceptr>(data)) == CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CudaFailure ExportCudaMemory(const void* data, ExportedMemory* exported) {
+  constexpr char kWhat[] = "CUDA IPC cannot export it";
+  cudaPointerAttributes attributes = {};
+  CudaFailure failure = Check(kWhat, cudaPointerGetAttributes(&attributes, data));
+  if (!failure.ok()) return failure;
+  if (attributes.type == cudaMemoryTypeManaged) return Fail(kWhat, "managed memory; take it by cudaMalloc");
+  if (attributes.type != cudaMemoryTypeDevice) return Fail(kWhat, "no device memory is at this address");
+  const auto ask = DriverFunction<PointerGetAttribute>("cuPointerGetAttribute");
+  CUdeviceptr base = 0;
+  size_t bytes = 0;
+  if (ask == nullptr || !Ask(ask, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, data, &base) ||
+      !Ask(ask, CU_POINTER_ATTRIBUTE_RANGE_SIZE, data, &bytes)) {
+    return Fail(kWhat, "the driver does not say which allocation it belongs to");
+  }
+  CUmemoryPool pool = nullptr;
+  if (Ask(ask, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, data, &pool) && pool != nullptr) {
+    return Fail(kWhat, "of a stream-ordered pool (cudaMallocAsync); set PYTORCH_CUDA_ALLOC_CONF=backend:native");
+  }
+  int capable = 1;
+  if (Ask(ask, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, data, &capable) && capable == 0) {
+    return Fail(kWhat,
+                "mapped by cuMemMap (expandable segments); set "
+                "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:False");
+  }
+  cudaIpcMemHandle_t handle;
+  failure = Check(kWhat, cudaIpcGetMemHandle(&handle, reinterpret_cast<void*>(base)));
+  if (!failure.ok()) return failure;
+  cudaDeviceProp properties;
+  failure = Check(kWhat, cudaGetDeviceProperties(&properties, attributes.device));
+  if (!failure.ok()) return failure;
+  static_assert(sizeof(handle) == sizeof(exported->handle), "the region keeps whole handles");
+  static_assert(sizeof(properties.uuid) == sizeof(exported->device), "the region keeps whole identities");
+  std::memcpy(exported->device.bytes, &properties.uuid, sizeof(exported->device));
+  std::memcpy(exported->handle.bytes, &handle, sizeof(handle));
+  exported->base = base;
+  exported->bytes = bytes;
+  return {};
+}
+
+CudaFailure CudaDevice::Open(const CudaUuid& uuid, std::unique_ptr<CudaDevice>* device) {
+  constexpr char kWhat[] = "open the engine's GPU";
+  int count = 0;
+  CudaFailure failure = Check(kWhat, cudaGetDeviceCount(&count));
+  if (!failure.ok()) return failure;
+  int ordinal = -1;
+  for (int i = 0; i < count && ordinal < 0; ++i) {
+    cudaDeviceProp properties;
+    failure = Check(kWhat, cudaGetDeviceProperties(&properties, i));
+    if (!failure.ok()) return failure;
+    if (std::memcmp(&properties.uuid, uuid.bytes, sizeof(uuid.bytes)) == 0) ordinal = i;
+  }
+  if (ordinal < 0) return Fail(kWhat, "this process does not see it (CUDA_VISIBLE_DEVICES, container)");
+  std::unique_ptr<CudaDevice> made(new CudaDevice);
+  made->ordinal_ = ordinal;
+  int lowest = 0, highest = 0;
+  if (!(failure = Check(kWhat, cudaSetDevice(ordinal))).ok()) return failure;
+  if (!(failure = Check(kWhat, cudaDeviceGetStreamPriorityRange(&lowest, &highest))).ok()) return failure;
+  for (int i = 0; i < kStreams; ++i) {
+    cudaStream_t stream = nullptr;
+    failure = Check(kWhat, cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, lowest));
+    if (!failure.ok()) return failure;
+    made->streams_[i] = stream;
+    cudaEvent_t event = nullptr;
+    failure = Check(kWhat, cudaEventCreateWithFlags(&event, cudaEventBlockingSync | cudaEventDisableTiming));
+    if (!failure.ok()) return failure;
+    made->events_[i] = event;
+  }
+  if (!(failure = Check(kWhat, cudaMalloc(&made->scratch_, kScratchBytes))).ok()) return failure;
+  *device = std::move(made);
+  return {};
+}
+
+CudaDevice::~CudaDevice() {
+  cudaSetDevice(ordinal_);
+  for (void* stream : streams_) {
+    if (stream != nullptr) cudaStreamSynchronize(static_cast<cudaStream_t>(stream));
+  }
+  if (scratch_ != nullptr) cudaFree(scratch_);
+  for (void* event : events_) {
+    if (event != nullptr) cudaEventDestroy(static_cast<cudaEvent_t>(event));
+  }
+  for (void* stream : streams_) {
+    if (stream != nullptr) cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+  }
+}
+
+CudaFailure CudaDevice::Map(const CudaIpcHandle& handle, void** base) {
+  CudaFailure failure = Check("map device memory", cudaSetDevice(ordinal_));
+  if (!failure.ok()) return failure;
+  cudaIpcMemHandle_t native;
+  std::memcpy(&native, handle.bytes, sizeof(native));
+  return Check("map device memory of another process",
+               cudaIpcOpenMemHandle(base, native, cudaIpcMemLazyEnablePeerAccess));
+}
+
+void CudaDevice::Unmap(void* base) {
+  cudaSetDevice(ordinal_);
+  cudaIpcCloseMemHandle(base);
+}
+
+CudaFailure CudaDevice::Copy(void* to, const void* from, uint64_t bytes) {
+  const CudaFailure failure = Check("copy on the GPU", cudaSetDevice(ordinal_));
+  if (!failure.ok()) return failure;
+  const auto stream = static_cast<cudaStream_t>(streams_[next_]);
+  used_ |= 1u << next_;
+  next_ = (next_ + 1) % kStreams;
+  return Check("copy on the GPU", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+}
+
+CudaFailure CudaDevice::Wait() {
+  constexpr char kWhat[] = "wait for the GPU";
+  CudaFailure failure = Check(kWhat, cudaSetDevice(ordinal_));
+  const auto first = static_cast<cudaStream_t>(streams_[0]);
+  for (int i = 1; i < kStreams && failure.ok(); ++i) {
+    if ((used_ >> i & 1) == 0) continue;
+    const auto event = static_cast<cudaEvent_t>(events_[i]);
+    failure = Check(kWhat, cudaEventRecord(event, static_cast<cudaStream_t>(streams_[i])));
+    if (failure.ok()) failure = Check(kWhat, cudaStreamWaitEvent(first, event, 0));
+  }
+  used_ = 0;
+  const auto event = static_cast<cudaEvent_t>(events_[0]);
+  if (failure.ok()) failure = Check(kWhat, cudaEventRecord(event, first));
+  return failure.ok() ? Check(kWhat, cudaEventSynchronize(event)) : failure;
+}
+
+CudaFailure CudaDevice::FingerprintSums(const DeviceBytes* parts, int num_parts, uint64_t* sums, int num_sums) {
+  constexpr char kWhat[] = "fingerprint on the GPU";
+  CudaFailure failure = Check(kWhat, cudaSetDevice(ordinal_));
+  if (!failure.ok()) return failure;
+  const auto stream = static_cast<cudaStream_t>(streams_[0]);
+  auto* device_parts = static_cast<FingerprintPart*>(scratch_);
+  auto* device_sums = reinterpret_cast<uint64_t*>(device_parts + kPartsMax);
+  std::memset(sums, 0, static_cast<size_t>(num_sums) * sizeof(uint64_t));
+  std::vector<FingerprintPart> batch;
+  std::vector<uint64_t> partial(kSumsMax);
+  for (int next = 0; next < num_parts;) {
+    // Of one launch: parts whose sums lie within kSumsMax of the first one's.
+    const uint32_t first_sum = parts[next].sum_idx;
+    batch.clear();
+    for (; next < num_parts && batch.size() < kPartsMax; ++next) {
+      const DeviceBytes& part = parts[next];
+      if (part.sum_idx < first_sum || part.sum_idx - first_sum >= kSumsMax) break;
+      batch.push_back({part.data, part.bytes, 0, part.tensor, part.sum_idx - first_sum});
+    }
+    const size_t bytes = batch.size() * sizeof(FingerprintPart);
+    failure = Check(kWhat, cudaMemcpyAsync(device_parts, batch.data(), bytes, cudaMemcpyHostToDevice, stream));
+    if (!failure.ok()) return failure;
+    const int launched =
+        LaunchFingerprintSums(device_parts, static_cast<int>(batch.size()), device_sums, kSumsMax, stream);
+    failure = Check(kWhat, static_cast<cudaError_t>(launched));
+    if (!failure.ok()) return failure;
+    failure = Check(kWhat, cudaMemcpyAsync(partial.data(), device_sums, kSumsMax * sizeof(uint64_t),
+                                           cudaMemcpyDeviceToHost, stream));
+    if (!failure.ok()) return failure;
+    if (!(failure = Wait()).ok()) return failure;
+    for (int i = 0; i < kSumsMax && first_sum + static_cast<uint32_t>(i) < static_cast<uint32_t>(num_sums); ++i) {
+      sums[first_sum + static_cast<uint32_t>(i)] += partial[static_cast<size_t>(i)];
+    }
+  }
+  return {};
+}
+
+uint64_t CudaDevice::scratch_bytes() { return kScratchBytes; }
+
+}  // namespace evenkeel::kernels

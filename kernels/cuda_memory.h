@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// CudaMemory: device memory that processes share through CUDA IPC handles, and one GPU as a process copies and
+// fingerprints on it.
+//
+// The CUDA runtime is linked in; it opens the driver when it is first asked. Where there is none, and in a build without
+// nvcc, every call fails with a sentence that says so.
+//
+// Threads:   ExportCudaMemory: any. A CudaDevice: one thread at a time; several may be made for one GPU.
+// Memory:    of the GPU a CudaDevice takes scratch_bytes() when it is opened, none later. A process's first use of a GPU
+//            costs a context besides.
+// Errors:    are sentences, without the final stop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace evenkeel::kernels {
+
+struct [[nodiscard]] CudaFailure {
+  bool failed = false;
+  char text[224] = "";
+
+  bool ok() const { return !failed; }
+};
+
+struct CudaUuid {
+  unsigned char bytes[16] = {};
+};
+
+struct CudaIpcHandle {
+  unsigned char bytes[64] = {};
+};
+
+// An allocation as other processes can map it.
+struct ExportedMemory {
+  CudaUuid device;
+  CudaIpcHandle handle;
+  uint64_t base = 0;  // here
+  uint64_t bytes = 0;
+};
+
+// The allocation that `data` lies in. What CUDA IPC cannot export is refused by name.
+CudaFailure ExportCudaMemory(const void* data, ExportedMemory* exported);
+
+// A run of bytes of tensor `tensor` of the expert `sum_idx`.
+struct DeviceBytes {
+  const void* data = nullptr;
+  uint64_t bytes = 0;
+  uint32_t tensor = 0;
+  uint32_t sum_idx = 0;
+};
+
+class CudaDevice {
+ public:
+  static CudaFailure Open(const CudaUuid& uuid, std::unique_ptr<CudaDevice>* device);
+  ~CudaDevice();
+
+  // Maps an allocation of another process, on this GPU or on one that it can read.
+  CudaFailure Map(const CudaIpcHandle& handle, void** base);
+  // Requires: nothing enqueued uses it.
+  void Unmap(void* base);
+
+  // Enqueues a copy, on one of a few streams of the lowest priority: copies are in no order.
+  CudaFailure Copy(void* to, const void* from, uint64_t bytes);
+  // Until all that was enqueued is done; sleeps.
+  CudaFailure Wait();
+
+  // sums[i] of all parts with sum_idx i (kernels/host/fingerprint.h): few launches, waits for them.
+  CudaFailure FingerprintSums(const DeviceBytes* parts, int num_parts, uint64_t* sums, int num_sums);
+
+  static uint64_t scratch_bytes();
+
+ private:
+  CudaDevice() = default;
+
+  int ordinal_ = 0;
+  static constexpr int kStreams = 4;
+  void* streams_[kStreams] = {};
+  void* events_[kStreams] = {};
+  uint32_t used_ = 0;  // bit per stream with copies that were not waited for
+  int next_ = 0;
+  void* scratch_ = nullptr;
+};
+
+}  // namespace evenkeel::kernels
