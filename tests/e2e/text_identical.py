@@ -57,6 +57,7 @@ def serve_and_move(transport: str):
     with Cluster(options) as cluster:
         cluster.start()
         cluster.wait_until_serving()
+        wait_for("load to be counted", lambda: cluster.group()["imbalance_now"] > 0, 60)
         operations = rearrange_until(cluster, MOVES, seconds=120)
         before = cluster.engine_total("checked_tokens")
         wait_for("tokens checked after the last move", lambda: cluster.engine_total("checked_tokens") > before, 60)

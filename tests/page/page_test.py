@@ -45,7 +45,8 @@ def count(output: str) -> tuple[int, int]:
 
 
 def small(pictures: pathlib.Path) -> tuple[int, int]:
-    with Cluster(cases.options(ranks=4, config=CONFIG)) as cluster:
+    # The browser needs some of the processors too.
+    with Cluster(cases.options(ranks=4, config=CONFIG, engine_flags=["--tokens_per_second_max=500"])) as cluster:
         cluster.start()
         cluster.wait_until_serving()
         found = count(run("small", cluster.http_address, pictures))
