@@ -107,6 +107,7 @@ absl::StatusOr<CoordinatorSettings> Conductor::Recall(CoordinatorSettings settin
   EVENKEEL_ASSIGN_OR_RETURN(settings.stored_term, store.LoadTerm());
   EVENKEEL_ASSIGN_OR_RETURN(settings.stored_operations, store.LoadOperations());
   std::reverse(settings.stored_operations.begin(), settings.stored_operations.end());  // oldest first
+  EVENKEEL_ASSIGN_OR_RETURN(settings.stored_loads, store.LoadLoads());
   return settings;
 }
 
@@ -159,6 +160,11 @@ void Conductor::CarryOut(const Effect& effect) {
                  [&](const PersistOperation& persist) {
                    strand_.AssertHeld();
                    Keep(persist.operation);
+                 },
+                 [&](const PersistLoad& persist) {
+                   strand_.AssertHeld();
+                   keeper_.AssertHeld();
+                   keeper_.KeepLoad(persist.load);
                  },
                  [&](const Note& note) { spdlog::info("group {} {}", note.group, note.text); },
                  [&](const PersistTerm& persist) {

@@ -49,6 +49,20 @@ void Keeper::Save(Unsaved& unsaved) {
   });
 }
 
+void Keeper::KeepLoad(std::shared_ptr<const LoadHistory> load) {
+  const std::string& group = load->group;
+  if (!loads_under_way_.insert(group).second) return;
+  writer_.SaveLoad(std::move(load), [this, group = group](absl::Status status) {
+    (void)strand_.PostEssential([this, group, status = std::move(status)] {
+      strand_.AssertHeld();
+      loads_under_way_.erase(group);
+      if (status.ok()) return;
+      ++num_failures_;
+      spdlog::warn("{}; a successor will count anew", status.ToString());
+    });
+  });
+}
+
 void Keeper::OnSaved(const std::string& id, uint64_t version, const absl::Status& status) {
   const auto found = unsaved_.find(id);
   if (found == unsaved_.end()) return;

@@ -11,10 +11,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -46,6 +48,10 @@ class Keeper {
   void KeepTerm(uint32_t term, Kept kept) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   void Keep(const OperationProgress& operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // What is not stored is not tried again: there will be more. While one of the group is on its way to the store, it
+  // does not get another.
+  void KeepLoad(std::shared_ptr<const LoadHistory> load) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   // Calls `kept` once the newest state given of the operation is stored, at once where it is; with the store's error
   // where it could not be, with kDeadlineExceeded after wait_max.
@@ -85,6 +91,7 @@ class Keeper {
   absl::btree_map<std::string, Unsaved> unsaved_ ABSL_GUARDED_BY(strand_);
   std::vector<Waiter> term_waiters_ ABSL_GUARDED_BY(strand_);  // `version` is the term
   std::string problem_ ABSL_GUARDED_BY(strand_);
+  absl::btree_set<std::string> loads_under_way_ ABSL_GUARDED_BY(strand_);  // by group
   uint64_t num_failures_ ABSL_GUARDED_BY(strand_) = 0;
   StoreWriter writer_;
 };

@@ -138,6 +138,8 @@ absl::Status ReadPlanning(absl::string_view path, const v1::GroupConfig& c, std:
                                       &s.decode.name, &s.decode.options));
   for (const Count& count :
        {Count{"episode_steps", 1'000'000'000, c.has_episode_steps(), c.episode_steps(), &s.episode_steps},
+        Count{"placement_interval_steps", 1'000'000'000, c.has_placement_interval_steps(), c.placement_interval_steps(),
+              &s.placement_interval_steps},
         Count{"layer_rest_windows", 100'000, c.has_layer_rest_windows(), c.layer_rest_windows(), &s.layer_rest_windows},
         Count{"layers_max", 4096, c.has_layers_max(), c.layers_max(), &s.layers_max},
         Count{"moves_per_layer_max", proto::kSlotsPerLayerMax, c.has_moves_per_layer_max(), c.moves_per_layer_max(),
@@ -181,6 +183,7 @@ void WritePlanning(const PlanningSettings& s, v1::GroupConfig* c) {
   c->set_decode_policy(s.decode.name);
   WriteOptions(s.decode.options, c->mutable_decode_policy_options());
   c->set_episode_steps(static_cast<uint32_t>(s.episode_steps));
+  c->set_placement_interval_steps(static_cast<uint32_t>(s.placement_interval_steps));
   c->set_layer_imbalance_min(s.layer_imbalance_min);
   c->set_min_fluctuation(s.min_fluctuation);
   c->set_layer_rest_windows(static_cast<uint32_t>(s.layer_rest_windows));

@@ -9,8 +9,10 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/convert_load_history.h"
 #include "controller/convert_operation.h"
 #include "proto/evenkeel/v1/control.pb.h"
+#include "proto/evenkeel/v1/store.pb.h"
 
 namespace evenkeel::controller {
 namespace {
@@ -120,6 +122,8 @@ absl::Status SqliteStore::Prepare() {
       "CREATE TABLE IF NOT EXISTS operations(id BLOB PRIMARY KEY, changed_unix_us INTEGER NOT NULL,"
       "                                      operation BLOB NOT NULL);"
       "CREATE INDEX IF NOT EXISTS operations_by_change ON operations(changed_unix_us);"
+      "CREATE TABLE IF NOT EXISTS loads(group_name BLOB, end_unix_us INTEGER, load BLOB NOT NULL,"
+      "                                 PRIMARY KEY(group_name, end_unix_us));"
       "INSERT INTO numbers VALUES('openings', 1) ON CONFLICT(name) DO UPDATE SET value = value + 1;"
       "COMMIT",
       "prepare");
@@ -189,6 +193,44 @@ absl::StatusOr<std::vector<OperationProgress>> SqliteStore::LoadOperations() {
           absl::StrCat("store ", options_.path, ": operation ", operations.size(), " of the newest cannot be read"));
     }
     operations.push_back(OperationOf(message));
+  }
+}
+
+absl::Status SqliteStore::SaveLoad(const LoadHistory& load) {
+  if (load.windows.empty()) return absl::OkStatus();
+  const std::string doing = absl::StrCat("save the load of group ", load.group);
+  v1::LoadHistory message;
+  ToProto(load, &message);
+  const std::string bytes = message.SerializeAsString();
+  const absl::Time end = load.windows.back().span.to;
+  {
+    Statement statement(db_, "INSERT OR REPLACE INTO loads VALUES(?, ?, ?)");
+    statement.Bind(1, load.group);
+    statement.Bind(2, absl::ToUnixMicros(end));
+    statement.Bind(3, bytes);
+    EVENKEEL_RETURN_IF_ERROR(StatusOf(statement.Step(), doing));
+  }
+  Statement statement(db_, "DELETE FROM loads WHERE group_name = ? AND end_unix_us < ?");
+  statement.Bind(1, load.group);
+  statement.Bind(2, absl::ToUnixMicros(end - load.kept_for));
+  return StatusOf(statement.Step(), doing);
+}
+
+absl::StatusOr<std::vector<LoadHistory>> SqliteStore::LoadLoads() {
+  EVENKEEL_RETURN_IF_ERROR(
+      Execute("DELETE FROM loads WHERE group_name IN (SELECT group_name FROM loads GROUP BY group_name HAVING"
+              " MAX(end_unix_us) < (SELECT MAX(end_unix_us) FROM loads) - 86400000000)",
+              "remove old loads"));
+  Statement statement(db_, "SELECT load FROM loads ORDER BY group_name, end_unix_us");
+  std::vector<LoadHistory> loads;
+  while (true) {
+    const int code = statement.Step();
+    EVENKEEL_RETURN_IF_ERROR(StatusOf(code, "load what was counted"));
+    if (code == SQLITE_DONE) return loads;
+    v1::LoadHistory message;
+    if (!message.ParseFromString(statement.Blob(0))) continue;
+    absl::StatusOr<LoadHistory> load = LoadHistoryOf(message);
+    if (load.ok()) loads.push_back(*std::move(load));
   }
 }
 

@@ -6,7 +6,8 @@
 // once, so that a full or read-only disk stops the start instead of a later rollout.
 //
 // Owns:      the connection.
-// Limits:    Options::num_operations_kept; the oldest go when there are a tenth more.
+// Limits:    Options::num_operations_kept; the oldest go when there are a tenth more. Loads of groups that were counted
+//            last a day before any other's go when the store is read.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +41,8 @@ class SqliteStore : public Store {
   absl::Status SaveTerm(uint32_t term) override;
   absl::Status SaveOperation(const OperationProgress& operation) override;
   absl::StatusOr<std::vector<OperationProgress>> LoadOperations() override;
+  absl::Status SaveLoad(const LoadHistory& load) override;
+  absl::StatusOr<std::vector<LoadHistory>> LoadLoads() override;
 
  private:
   SqliteStore(const Options& options, sqlite3* db);

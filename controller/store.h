@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Store: what a controller keeps beyond its life: the term, and operations. Slots and maps are not here: the
+// Store: what a controller keeps beyond its life: the term, operations, and the load of late. Slots and maps are not here: the
 // agents' inventories are the truth about them.
 //
 // Threads:   one at a time: at the start the caller's, then the StoreWriter's.
@@ -34,6 +34,13 @@ class Store {
 
   // Newest first by the time of their last change, as many as the store keeps.
   virtual absl::StatusOr<std::vector<OperationProgress>> LoadOperations() = 0;
+
+  // Adds windows to what is kept of their group, and lets those go that are `kept_for` older than the newest. Survives
+  // the process; the newest may be lost with the machine.
+  virtual absl::Status SaveLoad(const LoadHistory& load) = 0;
+
+  // By group and time; what cannot be read is left out.
+  virtual absl::StatusOr<std::vector<LoadHistory>> LoadLoads() = 0;
 };
 
 }  // namespace evenkeel::controller

@@ -31,6 +31,13 @@ void StoreWriter::SaveOperation(const OperationProgress& operation, Done done) {
   if (!posted.ok()) Take(operation.id).done(posted);
 }
 
+void StoreWriter::SaveLoad(std::shared_ptr<const LoadHistory> load, Done done) {
+  const auto shared_done = std::make_shared<Done>(std::move(done));
+  const absl::Status posted =
+      strand_.Post([this, load = std::move(load), shared_done] { (*shared_done)(store_.SaveLoad(*load)); });
+  if (!posted.ok()) (*shared_done)(posted);
+}
+
 StoreWriter::Waiting StoreWriter::Take(const std::string& id) {
   absl::MutexLock lock(&mutex_);
   const auto found = waiting_.find(id);

@@ -2,7 +2,7 @@
 //
 // StoreWriter: a store on a thread of its own, so that no disk ever holds up the controller's strand.
 //
-// Threads:   SaveTerm and SaveOperation from any; `done` is called on the writer's thread and must only post. Stop from
+// Threads:   SaveTerm, SaveOperation and SaveLoad from any; `done` is called on the writer's thread and must only post. Stop from
 //            any other.
 // Owns:      its thread; borrows the store, which outlives it and is touched by nobody else meanwhile.
 // Order:     as asked for. A state of an operation that still waits is replaced by a newer one, in its place.
@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -40,6 +41,9 @@ class StoreWriter {
   void SaveTerm(uint32_t term, Done done);
   // Likewise; never for a state that a newer one replaced while it waited.
   void SaveOperation(const OperationProgress& operation, Done done) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Calls `done` once the store has it or could not take it.
+  void SaveLoad(std::shared_ptr<const LoadHistory> load, Done done);
 
   // Writes what waits, then ends. Repeating it does nothing.
   void Stop();

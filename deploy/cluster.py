@@ -51,6 +51,7 @@ class Options:
     config: dict = field(default_factory=dict)  # the controller's configuration, as JSON
     engine_flags: list = field(default_factory=list)
     agent_flags: list = field(default_factory=list)
+    listen_host: str = "127.0.0.1"  # of the controller
 
     @property
     def slots_per_rank(self) -> int:
@@ -119,7 +120,7 @@ class Cluster:
         port_file.unlink(missing_ok=True)
         http_port_file = self.run_dir / "controller.http_port"
         http_port_file.unlink(missing_ok=True)
-        listen = self.address or "127.0.0.1:0"
+        listen = self.address or f"{self.options.listen_host}:0"
         process = self.spawn("controller", [self.options.binaries.controller, f"--listen={listen}",
                                             f"--config={config}", f"--store={self.run_dir / 'controller.db'}",
                                             f"--port_file={port_file}", f"--http_port_file={http_port_file}"])
@@ -130,7 +131,7 @@ class Cluster:
             return http_port_file.exists() and port_file.exists() and port_file.read_text().strip()
 
         port = wait_for("the controller to listen", ready)
-        self.address = f"127.0.0.1:{port.rsplit(':', 1)[-1]}"
+        self.address = f"{self.options.listen_host}:{port.rsplit(':', 1)[-1]}"
         self.http_address = http_port_file.read_text().strip()
 
     def start_engine(self, rank: int, *extra, join: bool = False):

@@ -6,19 +6,21 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-deploy/test.sh [--all] [--coverage] [--no-install] [TARGET...]
+deploy/test.sh [--all] [--nightly] [--coverage] [--no-install] [TARGET...]
   Builds and runs every test that needs no GPU; the last line is "N passed, N failed" over all test cases.
   --all         also: unit and simulation tests under asan+ubsan and tsan, clang's thread-safety analysis
+  --nightly     instead: the long suites: four hosts of network namespaces, half an hour of faults (about 40 minutes)
   --coverage    instead: line coverage per folder and file, from the same tests
   --no-install  do not install Debian packages
   TARGET        Bazel test targets instead of //tests/... (for example //tests/algos:suite)
 TEXT
 }
 
-all=0 coverage=0 install=1 targets=()
+all=0 nightly=0 coverage=0 install=1 targets=()
 for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
+    --nightly) nightly=1 ;;
     --coverage) coverage=1 ;;
     --no-install) install=0 ;;
     -h | --help) usage; exit 0 ;;
@@ -43,6 +45,7 @@ if [ "$coverage" = 1 ]; then exec deploy/coverage.sh "${targets[@]}"; fi
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
+left_out='gpu|manual|nightly'  # tags of tests, a pattern
 # run_tests NAME BAZEL_FLAGS... -- TARGETS...: appends "passed failed" to $results.
 run_tests() {
   local name=$1; shift
@@ -51,13 +54,20 @@ run_tests() {
   shift
   echo "== $name"
   local status=0
-  "$bazel" test --test_tag_filters=-gpu,-multi-gpu,-manual "${flags[@]}" --build_tests_only --keep_going -- "$@" || status=$?
+  "$bazel" test --test_tag_filters="-multi-gpu,-${left_out//|/,-}" "${flags[@]}" --build_tests_only --keep_going -- "$@" || status=$?
+  local asked="tests($(echo "$@" | sed 's/ / + /g'))"
   python3 deploy/count_tests.py --name "$name" --status "$status" --logs "$("$bazel" info "${flags[@]}" bazel-testlogs)" \
-    --targets <("$bazel" query "tests($(echo "$@" | sed 's/ / + /g')) except attr(tags, 'gpu|manual', tests($(echo "$@" | sed 's/ / + /g')))" 2>/dev/null) >>"$results"
+    --targets <("$bazel" query "$asked except attr(tags, '$left_out', $asked)" 2>/dev/null) >>"$results"
   tail -n 1 "$results"
 }
 
-run_tests opt --config=opt "${page_flags[@]}" -- "${targets[@]}"
+if [ "$nightly" = 1 ]; then
+  left_out='gpu|manual'
+  mapfile -t targets < <("$bazel" query "attr(tags, nightly, tests($(echo "${targets[@]}" | sed 's/ / + /g')))" 2>/dev/null)
+  run_tests nightly --config=opt --test_output=all -- "${targets[@]}"
+else
+  run_tests opt --config=opt "${page_flags[@]}" -- "${targets[@]}"
+fi
 if [ "$all" = 1 ]; then
   pure=(//tests/{agent,algos,cli,controller,engine,flex,proto,replay,runtime,sim}/...)
   run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"

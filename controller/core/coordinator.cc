@@ -122,6 +122,7 @@ const GroupSettings& Coordinator::State::SettingsOf(std::string_view group) cons
 
 void Coordinator::State::AddGroup(const GroupInfo& info, absl::Time now) {
   auto group = std::make_unique<Group>(info, SettingsOf(info.name), term, operations, next_plan_id, now);
+  group->RestoreLoads(settings.stored_loads, now);
   if (const auto left = plan_anew.find(info.name); left != plan_anew.end()) group->PlanAnew(left->second);
   if (const auto before = forgotten.find(info.name); before != forgotten.end()) group->ContinueFrom(before->second);
   if (phase == Phase::kLeading) HandOver(*group);

@@ -25,6 +25,7 @@
 #include "algos/protocol/messages.h"
 #include "controller/core/operation_progress.h"
 #include "controller/core/planning/decision.h"
+#include "controller/core/planning/load_history.h"
 #include "controller/core/planning/planning_settings.h"
 
 namespace evenkeel::algos {
@@ -128,6 +129,10 @@ struct ComputePlan {
 struct PersistOperation {
   OperationProgress operation;
 };
+// What was counted lately is to be known to a successor; where that fails it counts anew.
+struct PersistLoad {
+  std::shared_ptr<const LoadHistory> load;
+};
 // Shares or placement changed: what the fast and slow loops decided, for logs and watchers.
 struct Note {
   std::string group;
@@ -142,7 +147,8 @@ struct StepDown {
   uint32_t term = 0;
 };
 
-using Effect = std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, Note, PersistTerm, StepDown>;
+using Effect =
+    std::variant<SendToAgent, CloseSession, ComputePlan, PersistOperation, PersistLoad, Note, PersistTerm, StepDown>;
 using Effects = std::vector<Effect>;
 
 // ---- Settings ----------------------------------------------------------------------------------------------------
@@ -199,6 +205,8 @@ struct CoordinatorSettings {
   // Those of earlier controllers, oldest first: their ids stay known; unfinished ones are closed as superseded and
   // their groups are planned anew (Cause::kTakeover).
   std::vector<OperationProgress> stored_operations;
+  // What earlier controllers counted, each group's oldest first; that of another model or shape is left alone.
+  std::vector<LoadHistory> stored_loads;
 };
 
 }  // namespace evenkeel::controller

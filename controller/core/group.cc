@@ -13,6 +13,7 @@
 #include "controller/core/pause.h"
 #include "controller/core/planning/group_load.h"
 #include "controller/core/planning/layer_shares.h"
+#include "controller/core/planning/load_keeping.h"
 #include "controller/core/planning/slow_loop.h"
 #include "controller/core/ranks/admission.h"
 #include "controller/core/ranks/losses.h"
@@ -32,6 +33,17 @@ bool Welcomes(const Effect& effect, SessionId session) {
   return send != nullptr && send->session == session && std::holds_alternative<Welcome>(*send->message);
 }
 
+// Engines that start anew count from 0: so does this then.
+void WakeBySteps(GroupState& group, absl::Time now) {
+  const auto interval = static_cast<uint64_t>(group.settings.planning.placement_interval_steps);
+  const uint64_t step = group.loads.newest_step();
+  if (interval == 0 || step == 0 || !group.formed || !group.settings.placement_enabled) return;
+  if (step < group.placement_step) group.placement_step = 0;
+  if (step - group.placement_step < interval) return;
+  group.placement_step = step;
+  group.next_placement = std::min(group.next_placement, now);
+}
+
 }  // namespace
 
 Group::Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term, Operations& operations,
@@ -43,6 +55,10 @@ Group::Group(const GroupInfo& info, const GroupSettings& settings, uint32_t term
       state_(std::make_unique<GroupState>(info, settings, term, now)),
       bytes_(GroupBytes(info, settings)) {
   state_->publisher.Begin({term, 0});
+}
+
+void Group::RestoreLoads(std::span<const LoadHistory> stored, absl::Time now) {
+  controller::RestoreLoads(*state_, stored, now);
 }
 
 void Group::TakeTerm(uint32_t term, Effects& effects) {
@@ -237,10 +253,12 @@ void Group::Advance(absl::Time now, Effects& effects) {
   group.loads.SetExpected(group.members.AttachedRanks());
   const int num_closed = group.loads.Advance(now, group.predicted);
   ObserveWindows(group, num_closed);
+  KeepLoads(group, num_closed, effects);
   group.num_windows_closed += num_closed;
   if (num_closed > 0) {
     windows_closed_ = true;
     if (group.loads.Window(0).has_value()) group.last_load = now;
+    WakeBySteps(group, now);
     WatchGap(group, effects);
   }
   group.fast_loop.SetAbsent(group.members.AbsentRanks());

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "controller/core/event.h"
 #include "controller/core/group_state.h"
 #include "controller/core/operations.h"
+#include "controller/core/planning/load_history.h"
 
 namespace evenkeel::controller {
 
@@ -41,6 +43,8 @@ class Group {
   void PlanAnew(Unfinished unfinished) { unfinished_ = std::move(unfinished); }
   // Likewise, of ranks that come or go: it goes on.
   void GoOn(OperationProgress rank_change) { rank_changes_.push_back(std::move(rank_change)); }
+  // What controllers before have counted, of any groups.
+  void RestoreLoads(std::span<const LoadHistory> stored, absl::Time now);
   // Likewise, of a pause.
   void StayPaused(Pause pause) { state_->pause = std::move(pause); }
   // Ranks that were drained and not admitted again, by the operations of controllers before.

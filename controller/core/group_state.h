@@ -148,10 +148,12 @@ struct GroupState {
   std::vector<LayerMemory> memories;  // [num_layers]
   absl::btree_map<LayerId, PlannedShares> planned_shares;  // until the layer is there
   int64_t num_windows_closed = 0;
+  int num_windows_unkept = 0;   // closed since the store was given some
   uint64_t highest_view = 0;    // heard or published
   uint64_t num_operations = 0;  // begun by the group itself
   absl::Time next_shares = absl::InfinitePast();
   absl::Time next_placement = absl::InfiniteFuture();
+  uint64_t placement_step = 0;     // engine step by which the slow loop was last woken
   std::optional<Unfinished> next;  // what the next plan goes on with; empty: the slow loop plans for itself
   std::string last_skip;           // why the slow loop did nothing, last time
   absl::btree_map<uint64_t, PendingPlan> plans;

@@ -118,6 +118,7 @@ void Cluster::RestartController(std::vector<OperationProgress> stored) {
   CoordinatorSettings settings = options.settings;
   settings.stored_term = stored_term;
   settings.stored_operations = std::move(stored);
+  settings.stored_loads = stored_loads;
   coordinator = std::make_unique<Coordinator>(settings);
 }
 
@@ -172,11 +173,13 @@ bool Cluster::RunUntil(const std::function<bool()>& condition, absl::Duration li
 }
 
 void Cluster::ReportLoad() {
+  ++step;
   for (size_t r = 0; r < agents.size(); ++r) {
     const FakeAgent& agent = agents[r];
     if (!agent.session.has_value() || !agent.welcomed) continue;
     LoadReport report;
     report.time = now;
+    report.first_step = report.last_step = step;
     for (size_t l = 0; l < load.size(); ++l) {
       const algos::LayerMap& map = agent.maps[l];
       for (int e = 0; e < options.shape.num_experts; ++e) {
@@ -224,6 +227,8 @@ void Cluster::Take(const Effect& effect) {
     REQUIRE(computed.ok());
     inbox_.push_back(PlanComputed{plan->plan_id, std::move(computed)});
     plans.pop_back();
+  } else if (const auto* kept = std::get_if<PersistLoad>(&effect)) {
+    stored_loads.push_back(*kept->load);
   } else if (const auto* operation = std::get_if<PersistOperation>(&effect)) {
     persisted.push_back(operation->operation);
   } else if (const auto* note = std::get_if<Note>(&effect)) {

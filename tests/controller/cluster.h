@@ -122,9 +122,11 @@ class Cluster {
   std::vector<std::vector<uint64_t>> load;  // [layer][expert] tokens a second; empty: none
   // Of these; the rest is of decode. Empty: no phase is told.
   std::vector<std::vector<uint64_t>> prefill_load;
+  uint64_t step = 0;  // of all engines, one a report
   uint32_t stored_term = 0;
-  bool ignores_shares = false;  // engines send each expert's tokens to its first replica alone
-  bool hold_plans = false;      // computed plans wait in `plans`
+  std::vector<LoadHistory> stored_loads;  // what a restarted controller finds; oldest first
+  bool ignores_shares = false;            // engines send each expert's tokens to its first replica alone
+  bool hold_plans = false;                // computed plans wait in `plans`
   std::deque<ComputePlan> plans;
   // What was seen.
   std::vector<std::string> notes;

@@ -105,7 +105,7 @@ TEST_CASE("values out of range are refused by the path of the field", "[config]"
 
 TEST_CASE("planning settings are read, and group values go before defaults", "[config]") {
   const auto settings = SettingsFrom(R"({
-      "defaults": {"policy": "greedy", "prefill_policy": "deepseek", "episode_steps": 200, "layer_imbalance_min": 1.1,
+      "defaults": {"policy": "greedy", "prefill_policy": "deepseek", "episode_steps": 200, "placement_interval_steps": 3000, "layer_imbalance_min": 1.1,
                    "min_fluctuation": 0.05, "layer_rest_windows": 30, "layer_rest_rise": 0.5, "layers_max": 8,
                    "moves_per_layer_max": 6, "layer_moves_per_100_windows": 2.5, "bytes_per_plan_max": "1000000",
                    "capacities": [1, 0.5], "cost": {"per_expert": 40},
@@ -117,6 +117,7 @@ TEST_CASE("planning settings are read, and group values go before defaults", "[c
   CHECK(defaults.prefill.name == "deepseek");
   CHECK(defaults.decode.name.empty());
   CHECK(defaults.episode_steps == 200);
+  CHECK(defaults.placement_interval_steps == 3000);
   CHECK(defaults.layer_imbalance_min == 1.1);
   CHECK(defaults.min_fluctuation == 0.05);
   CHECK(defaults.layer_rest_windows == 30);

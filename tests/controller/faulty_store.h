@@ -33,8 +33,15 @@ class MemoryStore : public Store {
   }
   absl::StatusOr<std::vector<OperationProgress>> LoadOperations() override { return operations; }
 
+  absl::Status SaveLoad(const LoadHistory& load) override {
+    loads.push_back(load);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<LoadHistory>> LoadLoads() override { return loads; }
+
   uint32_t term = 7;
   std::vector<OperationProgress> operations;  // newest first
+  std::vector<LoadHistory> loads;             // oldest first
 };
 
 class FaultyStore : public Store {
@@ -56,6 +63,15 @@ class FaultyStore : public Store {
   absl::StatusOr<std::vector<OperationProgress>> LoadOperations() override {
     absl::MutexLock lock(&mutex_);
     return inner_.LoadOperations();
+  }
+
+  absl::Status SaveLoad(const LoadHistory& load) override {
+    absl::MutexLock lock(&mutex_, absl::Condition(this, &FaultyStore::flowing));
+    return operation_fault_.ok() ? inner_.SaveLoad(load) : operation_fault_;
+  }
+  absl::StatusOr<std::vector<LoadHistory>> LoadLoads() override {
+    absl::MutexLock lock(&mutex_);
+    return inner_.LoadLoads();
   }
 
   void Stall(bool stalled) {

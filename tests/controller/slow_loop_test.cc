@@ -87,6 +87,26 @@ TEST_CASE("each layer of a plan has its decision, with what it was decided by", 
   CHECK(cluster.Status().totals.layers_without_gain == 1);
 }
 
+TEST_CASE("engine steps wake the slow loop, also those of engines that count anew", "[slow_loop]") {
+  Cluster::Options options = PlansEvery5s();
+  options.settings.defaults.placement_interval = absl::Hours(1);
+  options.settings.defaults.planning.placement_interval_steps = GENERATE(0, 100);
+  const bool by_steps = options.settings.defaults.planning.placement_interval_steps > 0;
+  Cluster cluster(options);
+  cluster.load = {HotAt(cluster, 0, 1), HotAt(cluster, 2, 3)};
+  Start(cluster);
+  const uint64_t first = cluster.step;
+  CHECK(cluster.RunUntil([&] { return Decided(cluster).size() == 1; }, absl::Seconds(30)) == by_steps);
+  if (!by_steps) return;
+  CHECK(cluster.step >= 100);
+  CHECK(cluster.step < first + 120);
+  const uint64_t second = cluster.step;
+  REQUIRE(cluster.RunUntil([&] { return Decided(cluster).size() == 2; }, absl::Seconds(30)));
+  CHECK(cluster.step - second > 80);
+  cluster.step = 0;
+  CHECK(cluster.RunUntil([&] { return Decided(cluster).size() == 3; }, absl::Seconds(30)));
+}
+
 TEST_CASE("a layer whose load stays is not planned again until it moves", "[slow_loop]") {
   Cluster::Options options = PlansEvery5s();
   options.settings.defaults.planning.min_fluctuation = 0.01;

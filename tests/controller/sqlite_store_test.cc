@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "catch2/catch.hpp"
 
@@ -125,6 +126,80 @@ TEST_CASE("only the newest operations are kept", "[sqlite_store]") {
   REQUIRE(operations->size() == 10);
   CHECK(operations->front() == ExampleOperation(99));
   CHECK(operations->back() == ExampleOperation(90));
+}
+
+LoadHistory ExampleLoad(const std::string& group, int second) {
+  LoadHistory load{.group = group, .model = "m", .num_layers = 2, .num_experts = 2, .kept_for = {}, .windows = {}};
+  const absl::Time begin = absl::FromUnixSeconds(second);
+  KeptWindow window;
+  window.span = {.from = begin,
+                 .to = begin + absl::Seconds(1),
+                 .first_step = 3,
+                 .last_step = 9,
+                 .num_tokens = 1010,
+                 .num_prefill_tokens = 4,
+                 .num_decode_tokens = 0};
+  window.tokens = {.num_layers = 2, .num_experts = 2, .tokens = {1, 2, 1000, 7}};
+  window.prefill = {.num_layers = 2, .num_experts = 2, .tokens = {0, 0, 4, 0}};
+  window.decode = {.num_layers = 2, .num_experts = 2, .tokens = {}};
+  load.windows = {window, window};
+  load.windows[1].span.to += absl::Seconds(1);
+  return load;
+}
+
+TEST_CASE("loads survive a reopening, by group and time", "[sqlite_store]") {
+  const std::string path = FreshPath("loads.db");
+  {
+    const auto store = SqliteStore::Open({.path = path});
+    REQUIRE(store.ok());
+    for (const LoadHistory& load : {ExampleLoad("b", 20), ExampleLoad("a", 30), ExampleLoad("b", 10)}) {
+      LoadHistory kept = load;
+      kept.kept_for = absl::Hours(1);
+      CHECK((*store)->SaveLoad(kept).ok());
+    }
+  }
+  const auto store = SqliteStore::Open({.path = path});
+  REQUIRE(store.ok());
+  const auto loads = (*store)->LoadLoads();
+  REQUIRE(loads.ok());
+  CHECK(*loads == std::vector{ExampleLoad("a", 30), ExampleLoad("b", 10), ExampleLoad("b", 20)});
+}
+
+TEST_CASE("old loads go: of a group by what it says, of other groups a day after the newest", "[sqlite_store]") {
+  const auto store = SqliteStore::Open({.path = ""});
+  REQUIRE(store.ok());
+  REQUIRE((*store)->SaveLoad(ExampleLoad("old", 10)).ok());
+  for (int second : {100'000, 100'010, 100'020, 100'030}) {
+    LoadHistory load = ExampleLoad("new", second);
+    load.kept_for = absl::Seconds(15);
+    REQUIRE((*store)->SaveLoad(load).ok());
+  }
+  const auto loads = (*store)->LoadLoads();
+  REQUIRE(loads.ok());
+  CHECK(*loads == std::vector{ExampleLoad("new", 100'020), ExampleLoad("new", 100'030)});
+}
+
+TEST_CASE("loads that cannot be read are left out", "[sqlite_store]") {
+  const std::string path = FreshPath("bad-loads.db");
+  {
+    const auto store = SqliteStore::Open({.path = path});
+    REQUIRE(store.ok());
+    LoadHistory wrong_size = ExampleLoad("a", 10);
+    wrong_size.windows[1].tokens.tokens.pop_back();
+    REQUIRE((*store)->SaveLoad(wrong_size).ok());
+    LoadHistory good = ExampleLoad("b", 20);
+    REQUIRE((*store)->SaveLoad(good).ok());
+  }
+  sqlite3* db = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &db) == SQLITE_OK);
+  const char* garbage = "INSERT INTO loads VALUES('c', 30000000, x'FFFFFF')";
+  REQUIRE(sqlite3_exec(db, garbage, nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(db);
+  const auto store = SqliteStore::Open({.path = path});
+  REQUIRE(store.ok());
+  const auto loads = (*store)->LoadLoads();
+  REQUIRE(loads.ok());
+  CHECK(*loads == std::vector{ExampleLoad("b", 20)});
 }
 
 TEST_CASE("a store that another process holds is refused", "[sqlite_store]") {

@@ -5,8 +5,10 @@ Operations are asked for with ids of the asker's own while moves are throttled, 
 the next write, in mid-write, between a decision and its publishing, and in the middle of moves.
 """
 
+import contextlib
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -103,6 +105,24 @@ def what_was_acknowledged_is_known_to_the_successor_and_nothing_is_dropped_silen
         cluster.check_alive()
         cluster.check_text()
         check_equal(set(cluster.stop_engines().values()), {0}, "exit statuses of the engines")
+
+
+@case
+def what_was_counted_is_in_the_store_of_a_killed_controller():
+    config = {"defaults": {"window_ms": 200, "num_windows_for_placement": 20, "placement_enabled": False}}
+    with Cluster(cases.options(ranks=RANKS, config=config)) as cluster:
+        cluster.start()
+        cluster.wait_until_serving()
+        time.sleep(8)  # forty windows; the store is asked to keep twenty, in rows of up to ten
+        cluster.kill("controller")
+        with contextlib.closing(sqlite3.connect(cluster.run_dir / "controller.db")) as store:
+            rows = store.execute("SELECT group_name, length(load) FROM loads").fetchall()
+        print(f"rows of {[size for _, size in rows]} bytes")
+        check(2 <= len(rows) <= 4, f"{len(rows)} rows")
+        check_equal({bytes(name).decode() for name, _ in rows}, {cluster.options.group}, "groups in the store")
+        cluster.start_controller()
+        wait_for("the group to form", lambda: (group := cluster.group()) and not group["forming"], 60)
+        cluster.check_text()
 
 
 if __name__ == "__main__":

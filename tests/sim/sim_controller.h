@@ -52,6 +52,7 @@ class SimController {
   void Do(const controller::CloseSession& effect);
   void Do(const controller::ComputePlan& effect);
   void Do(const controller::PersistOperation& effect);
+  void Do(const controller::PersistLoad&) {}  // a successor counts anew
   void Do(const controller::Note& effect);
   void Do(const controller::PersistTerm& effect);
   void Do(const controller::StepDown& effect);

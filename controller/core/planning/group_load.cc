@@ -32,6 +32,14 @@ void WatchGap(GroupState& group, Effects& effects) {
   }
 }
 
+bool HasEnoughToPlan(const GroupState& group) {
+  const algos::Load load = group.loads.SumOfHistory(group.settings.num_windows_for_placement);
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    if (group.fast_loop.HasEnough(load.layer(LayerId(l)))) return true;
+  }
+  return false;
+}
+
 Rollouts::SlotLoads SlotLoadsNow(const GroupState& group) {
   return [&group, load = std::optional<algos::Load>()](LayerId layer) mutable {
     if (!load.has_value()) load = group.loads.Sum(group.settings.num_windows_for_shares);

@@ -118,6 +118,7 @@ LoadBook::Balance LoadBook::BalanceOf(int count) const {
 
 int LoadBook::Advance(absl::Time now, std::span<const double> predicted) {
   const int closed = windows_.Advance(now);
+  if (windows_.num_closed() >= num_windows_kept_) restored_.clear();
   for (int age = std::min(closed, windows_.num_closed()) - 1; age >= 0; --age) {
     const algos::WindowSpan span = windows_.SpanOf(age);
     WindowStats stats;
@@ -149,6 +150,49 @@ std::optional<algos::Load> LoadBook::Newest() const {
   return std::nullopt;
 }
 
+const KeptWindow* LoadBook::RestoredAt(int age) const {
+  const int older = age - windows_.num_closed();
+  return older < 0 ? nullptr : &restored_[restored_.size() - 1 - static_cast<size_t>(older)];
+}
+
+algos::WindowSpan LoadBook::SpanAt(int age) const {
+  const KeptWindow* restored = RestoredAt(age);
+  return restored == nullptr ? windows_.SpanOf(age) : restored->span;
+}
+
+algos::Load LoadBook::LoadAt(int age, algos::LoadPhase phase) const {
+  const KeptWindow* restored = RestoredAt(age);
+  if (restored == nullptr) return windows_.Episode(age, phase);
+  return phase == algos::LoadPhase::kAll       ? restored->tokens
+         : phase == algos::LoadPhase::kPrefill ? restored->prefill
+                                               : restored->decode;
+}
+
+algos::Load LoadBook::SumOfHistory(int count) const {
+  algos::Load sum = windows_.Sum(count);
+  for (int age = windows_.num_closed(); age < std::min(count, num_known()); ++age) AddTo(sum, RestoredAt(age)->tokens);
+  return sum;
+}
+
+std::vector<KeptWindow> LoadBook::ClosedWindows(int count) const {
+  std::vector<KeptWindow> kept;
+  for (int age = std::min(count, windows_.num_closed()) - 1; age >= 0; --age) {
+    const algos::WindowSpan span = windows_.SpanOf(age);
+    if (span.num_tokens == 0) continue;
+    KeptWindow window{.span = span, .tokens = windows_.Episode(age), .prefill = {}, .decode = {}};
+    if (span.num_prefill_tokens > 0) window.prefill = windows_.Episode(age, algos::LoadPhase::kPrefill);
+    if (span.num_decode_tokens > 0) window.decode = windows_.Episode(age, algos::LoadPhase::kDecode);
+    kept.push_back(std::move(window));
+  }
+  return kept;
+}
+
+void LoadBook::Restore(std::vector<KeptWindow> windows) {
+  const size_t surplus = windows.size() - std::min(windows.size(), static_cast<size_t>(num_windows_kept_));
+  windows.erase(windows.begin(), windows.begin() + static_cast<std::ptrdiff_t>(surplus));
+  restored_ = std::move(windows);
+}
+
 LoadBook::History LoadBook::HistoryOf(int num_windows, int steps, algos::LoadPhase phase) const {
   History history;
   algos::Load episode;
@@ -160,16 +204,16 @@ LoadBook::History LoadBook::HistoryOf(int num_windows, int steps, algos::LoadPha
     history.num_windows += std::exchange(num_in_episode, 0);
     steps_in_episode = 0;
   };
-  for (int age = 0; age < std::min(num_windows, windows_.num_closed()); ++age) {
-    const algos::WindowSpan span = windows_.SpanOf(age);
+  for (int age = 0; age < std::min(num_windows, num_known()); ++age) {
+    const algos::WindowSpan span = SpanAt(age);
     if (span.NumTokens(phase) == 0) continue;
     const uint64_t last = next_first > span.first_step ? std::min(span.last_step, next_first - 1) : span.last_step;
     steps_in_episode += last >= span.first_step ? last - span.first_step + 1 : 0;
     next_first = span.first_step;
     if (num_in_episode++ == 0) {
-      episode = windows_.Episode(age, phase);
+      episode = LoadAt(age, phase);
     } else {
-      AddTo(episode, windows_.Episode(age, phase));
+      AddTo(episode, LoadAt(age, phase));
     }
     if (steps == 0 || steps_in_episode >= static_cast<uint64_t>(steps)) end_episode();
   }

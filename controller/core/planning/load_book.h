@@ -6,7 +6,7 @@
 // ours, the time of receipt stands in for its own.
 //
 // Threads:   none. Owned by Group.
-// Limits:    GroupSettings::num_windows_kept windows.
+// Limits:    GroupSettings::num_windows_kept windows, and as many of an earlier controller until they are replaced.
 // Errors:    Add names the entry that does not fit; nothing is added then.
 #pragma once
 
@@ -25,6 +25,7 @@
 #include "algos/placement.h"
 #include "algos/problem.h"
 #include "controller/core/event.h"
+#include "controller/core/planning/load_history.h"
 #include "controller/core/status.h"
 
 namespace evenkeel::controller {
@@ -58,12 +59,22 @@ class LoadBook {
     std::vector<algos::Load> episodes;  // oldest first
     int num_windows = 0;                // that they cover
   };
+  // Windows of an earlier controller stand before the own ones.
   History HistoryOf(int num_windows, int steps, algos::LoadPhase phase = algos::LoadPhase::kAll) const;
   algos::Load Sum(int count) const { return windows_.Sum(count); }
+  // Likewise, with those of an earlier controller.
+  algos::Load SumOfHistory(int count) const;
   // Of one closed window, 0 being the newest; none where it is not kept or nothing was counted in it.
   std::optional<algos::Load> Window(int age) const;
+  // The largest engine step of the newest closed window; 0 where no report touched it.
+  uint64_t newest_step() const { return windows_.num_closed() > 0 ? windows_.SpanOf(0).last_step : 0; }
   // The newest closed window in which anything was counted; none where none is kept.
   std::optional<algos::Load> Newest() const;
+
+  // The newest `count` closed windows, those without tokens left out, oldest first.
+  std::vector<KeptWindow> ClosedWindows(int count) const;
+  // What an earlier controller counted: of the same layers and experts, oldest first; all older than the own.
+  void Restore(std::vector<KeptWindow> windows);
 
   GroupStats Stats(const StatsQuery& query, std::span<const double> predicted, absl::Time now) const;
   // Per layer, over the last `count` windows; 0 where nothing was counted.
@@ -77,6 +88,11 @@ class LoadBook {
   uint64_t num_reports() const { return num_reports_; }
 
  private:
+  // Of windows by age, those of an earlier controller after the own ones.
+  int num_known() const { return windows_.num_closed() + static_cast<int>(restored_.size()); }
+  const KeptWindow* RestoredAt(int age) const;  // null: an own one
+  algos::WindowSpan SpanAt(int age) const;
+  algos::Load LoadAt(int age, algos::LoadPhase phase) const;
   // Tokens and balance of each layer over the last `count` windows.
   void AddLayers(int count, std::span<const double> predicted, GroupStats& stats) const;
   // Fills `tokens` of each of `stats`' layers with those of the last `count` windows.
@@ -93,6 +109,7 @@ class LoadBook {
   const std::vector<bool> absent_at_first_;
   std::vector<bool> absent_;
   algos::LoadWindows windows_;
+  std::vector<KeptWindow> restored_;     // oldest first
   std::vector<absl::Time> last_report_;  // [num_ranks] end of the newest span
   std::deque<WindowStats> series_;       // of closed windows, oldest first
   uint64_t num_tokens_ = 0;

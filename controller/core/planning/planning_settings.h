@@ -39,6 +39,8 @@ struct PlanningSettings {
   PhasePolicy prefill, decode;
   // An episode is the fewest whole windows that hold this many engine steps; 0: one window.
   int episode_steps = 0;
+  // The slow loop is woken whenever so many engine steps were reported, as well as by time; 0: by time alone.
+  int placement_interval_steps = 0;
 
   // Layers of less predicted imbalance are not planned; up to 1 all are.
   double layer_imbalance_min = 1.0;

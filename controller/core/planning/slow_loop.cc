@@ -13,6 +13,7 @@
 
 #include "algos/policies/registry.h"
 #include "algos/problem.h"
+#include "controller/core/planning/group_load.h"
 #include "controller/core/planning/layer_choice.h"
 #include "controller/core/planning/plan_check.h"
 #include "controller/core/planning/plan_scope.h"
@@ -36,13 +37,6 @@ OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   operation.for_operator = plan.for_operator;
   operation.dry_run = plan.dry_run;
   return operation;
-}
-
-bool AnyLayerHasEnough(const GroupState& group, const algos::Load& load) {
-  for (int l = 0; l < group.info.num_layers; ++l) {
-    if (group.fast_loop.HasEnough(load.layer(LayerId(l)))) return true;
-  }
-  return false;
 }
 
 void RequestPlan(Planning planning, PendingPlan plan, PlanScope scope, absl::Time now, Effects& effects) {
@@ -322,7 +316,7 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   plan.policy = next.policy.empty() ? group.settings.policy : next.policy;
   plan.layers = next.layers;
   plan.for_operator = next.for_operator;
-  if (!AnyLayerHasEnough(group, group.loads.Sum(group.settings.num_windows_for_placement)) && !OwesProtection(group)) {
+  if (!HasEnoughToPlan(group) && !OwesProtection(group)) {
     group.next_placement = now + std::min(group.settings.placement_interval, 10 * group.settings.window);
     const std::string reason = "too little load was counted to plan by";
     if (std::exchange(group.last_skip, reason) == reason) return;
