@@ -99,7 +99,7 @@ TEST_CASE("values out of range are refused by the path of the field", "[config]"
   CHECK(ErrorOf("tls_key: 'k.pem'") == "tls_certificate is '', tls_key is 'k.pem': both or neither wanted");
   CHECK(ErrorOf("log_level: 'loud'").find("log_level: log level 'loud' is none of") == 0);
   CHECK(ErrorOf("defaults { agent { transport: 'uxc' } }") ==
-        "defaults.agent.transport is 'uxc': local, ucx or nothing wanted");
+        "defaults.agent.transport is 'uxc': local, ucx, ipc or nothing wanted");
   CHECK(ErrorOf("defaults { policy: 'magic' }").find("defaults.policy: ") == 0);
 }
 

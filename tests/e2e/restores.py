@@ -177,5 +177,44 @@ def experts_whose_snapshot_is_damaged_stay_lost_and_named_until_it_is_put_right(
         cluster.stop_engines()
 
 
+def versions_in(folder: pathlib.Path) -> dict[str, set[tuple[int, int]]]:
+    """What each version's folder of the snapshot holds."""
+    return {child.name: experts_in(snapshot_files(child)) for child in folder.iterdir() if child.is_dir()}
+
+
+def new_weights_then_lose(source: str):
+    """All ranks take version 2, stores follow, and experts that nobody else has come back from `source`."""
+    with group_of({"pool_gb_per_host": 0.05} if source == "pool" else {}) as cluster:
+        folder = serve_with_snapshots(cluster) if source == "snapshot" else None
+        start(cluster)
+        await_snapshot(folder) if folder else await_pool(cluster)
+        old = set(versions_in(folder)) if folder else set()
+        cluster.reload(2, *range(RANKS))
+        wait_for("all ranks to have version 2", lambda: all(
+            cluster.engine_status(rank).get("weights_version") == 2 and not cluster.engine_status(rank)["suspended"]
+            for rank in range(RANKS)), 60)
+        if folder:
+            wait_for("a snapshot of version 2 beside the old one", lambda: [
+                found for name, found in versions_in(folder).items()
+                if name not in old and len(found) == NUM_LAYERS * NUM_EXPERTS], 90)
+        else:
+            filled = "holds all that this rank is to fill in"
+            wait_for("a pool of version 2", lambda: all(
+                path.read_text(errors="replace").count(filled) == 2 for path in cluster.run_dir.glob("agent-*.log")), 90)
+        cluster.kill_ranks(VICTIM)
+        await_restored(cluster)
+        cluster.stop_engines()
+
+
+@case
+def after_new_weights_experts_come_back_from_a_pool_of_these():
+    new_weights_then_lose("pool")
+
+
+@case
+def after_new_weights_experts_come_back_from_a_snapshot_of_these():
+    new_weights_then_lose("snapshot")
+
+
 if __name__ == "__main__":
     sys.exit(cases.main())
