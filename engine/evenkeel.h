@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define EVENKEEL_ABI_VERSION 5
+#define EVENKEEL_ABI_VERSION 6
 #define EVENKEEL_API __attribute__((visibility("default")))
 
 typedef struct evenkeel_region evenkeel_region;

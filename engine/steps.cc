@@ -15,6 +15,7 @@ using evenkeel::engine::IsPhase;
 using evenkeel::engine::kSlotWriting;
 using evenkeel::engine::kTicketsPerLane;
 using evenkeel::engine::LaneCell;
+using evenkeel::engine::MonotonicNs;
 using evenkeel::engine::RegionSizes;
 using evenkeel::engine::RegionView;
 using evenkeel::engine::SlotCell;
@@ -23,12 +24,6 @@ using evenkeel::engine::Word;
 // A ticket is the number of the lane's step, then the place of its record in the lane's ring.
 constexpr int kRingBits = 6;
 static_assert(1 << kRingBits == kTicketsPerLane);
-
-uint64_t MonotonicNs() {
-  timespec now = {};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
-}
 
 // Flags that stay set are not stored again: the agent reads them.
 void SetOnce(Word& word) {
@@ -63,20 +58,32 @@ void RunPostMovesIfAsked(evenkeel_region& region) {
   if (num_requests != region.num_requests_seen.load(std::memory_order_relaxed)) RunPostMoves(region);
 }
 
+// A step's record is given up. `begun_ns`: of its time, where that is to be told; else 0.
+void CloseTicket(evenkeel_region* region, int32_t lane, int ring, uint64_t begun_ns) {
+  LaneCell& cell = region->view.lane(lane);
+  EvenkeelLane& own = region->lanes[lane];
+  const uint64_t bit = uint64_t{1} << ring;
+  own.open &= ~bit;
+  own.on_stream &= ~bit;
+  own.ending &= ~bit;
+  if (begun_ns != 0) {
+    cell.timed_ns.Add(MonotonicNs() - begun_ns);
+    cell.num_timed.Add(1);
+  }
+  EndStep(cell, ring);
+  cell.num_ended.Store(++own.num_ended);
+}
+
 int EndTicket(evenkeel_region* region, int32_t lane, int64_t ticket, bool is_timed) {
   if (!IsLane(region, lane) || ticket <= 0) return EVENKEEL_INVALID_ARGUMENT;
   const auto number = static_cast<uint64_t>(ticket);
   const int ring = static_cast<int>(number % kTicketsPerLane);
   LaneCell& cell = region->view.lane(lane);
-  EvenkeelLane& own = region->lanes[lane];
-  if ((own.open >> ring & 1) == 0 || cell.tickets[ring].ticket.Load() != number) return EVENKEEL_FAILED_PRECONDITION;
-  own.open &= ~(uint64_t{1} << ring);
-  if (is_timed) {
-    cell.timed_ns.Add(MonotonicNs() - cell.tickets[ring].begun_ns.Load());
-    cell.num_timed.Add(1);
+  const EvenkeelLane& own = region->lanes[lane];
+  if ((own.open >> ring & 1) == 0 || (own.ending >> ring & 1) != 0 || cell.tickets[ring].ticket.Load() != number) {
+    return EVENKEEL_FAILED_PRECONDITION;
   }
-  EndStep(cell, ring);
-  cell.num_ended.Store(++own.num_ended);
+  CloseTicket(region, lane, ring, is_timed ? cell.tickets[ring].begun_ns.Load() : 0);
   return EVENKEEL_OK;
 }
 
@@ -97,7 +104,29 @@ evenkeel::kernels::RouteMask MaskOf(const RegionView& view, const EvenkeelLane& 
 
 }  // namespace
 
-int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phase phase, evenkeel_kind kind) {
+namespace evenkeel::engine {
+
+uint64_t MonotonicNs() {
+  timespec now = {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void EndDoneTickets(evenkeel_region* region, int32_t lane) {
+  EvenkeelLane& own = region->lanes[lane];
+  for (uint64_t left = own.ending; left != 0; left &= left - 1) {
+    const int ring = __builtin_ctzll(left);
+    auto& ticket = region->view.lane(lane).tickets[ring];
+    if (IsOpen(ticket)) continue;
+    // A step is timed from where the one before was seen to be over: the host may have begun both long ago.
+    const uint64_t begun = ticket.begun_ns.Load();
+    CloseTicket(region, lane, ring, begun > own.last_seen_done_ns ? begun : own.last_seen_done_ns);
+    own.last_seen_done_ns = MonotonicNs();
+  }
+}
+
+int64_t BeginTicket(evenkeel_region* region, int32_t lane, evenkeel_phase phase, evenkeel_kind kind, bool on_stream,
+                    TakenMaps* taken) {
   if (!IsLane(region, lane) || !IsPhase(phase) || kind < EVENKEEL_REAL || kind > EVENKEEL_PROFILE) {
     return EVENKEEL_INVALID_ARGUMENT;
   }
@@ -109,27 +138,49 @@ int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phas
     if (!evenkeel::engine::IsMember(view)) return EVENKEEL_FAILED_PRECONDITION;
     region->has_joined.store(true, std::memory_order_relaxed);
   }
+  EndDoneTickets(region, lane);
   if (~own.open == 0) return EVENKEEL_RESOURCE_EXHAUSTED;
   if (view.IsSuspended()) return EVENKEEL_FAILED_PRECONDITION;
 
   const int ring = __builtin_ctzll(~own.open);
   const uint64_t ticket = ++own.num_begun << kRingBits | static_cast<uint64_t>(ring);
   LaneCell& cell = view.lane(lane);
-  const auto taken = evenkeel::engine::BeginStep(view, cell, ring, ticket, MonotonicNs());
+  *taken = on_stream ? BeginStreamStep(view, cell, ring, ticket, MonotonicNs(), own.held, own.num_copies + 1)
+                     : BeginStep(view, cell, ring, ticket, MonotonicNs());
+  own.open |= uint64_t{1} << ring;
+  if (on_stream) own.on_stream |= uint64_t{1} << ring;
   // BeginStep has fenced: either this sees the suspension or the suspension sees the ticket.
   if (view.IsSuspended()) {
-    EndStep(cell, ring);
-    --own.num_begun;
+    UndoTicket(region, lane, static_cast<int64_t>(ticket), *taken);
     return EVENKEEL_FAILED_PRECONDITION;
   }
-  own.open |= uint64_t{1} << ring;
-  SetMaps(view, taken, own);
-  const bool counts = view.sizes().counts_at_router() && kind == EVENKEEL_REAL;
+  SetMaps(view, *taken, own);
+  const bool counts = view.sizes().counts_at_router() && kind == EVENKEEL_REAL && region->device == nullptr;
   own.counters = counts ? view.counters(lane, phase) : nullptr;
   cell.num_begun.Store(own.num_begun);
   if (cell.idle.Load() != 0) cell.idle.Store(0);
   SetOnce(view.header().called_begin_step);
   return static_cast<int64_t>(ticket);
+}
+
+void UndoTicket(evenkeel_region* region, int32_t lane, int64_t ticket, const TakenMaps& taken) {
+  EvenkeelLane& own = region->lanes[lane];
+  LaneCell& cell = region->view.lane(lane);
+  const int ring = static_cast<int>(ticket % kTicketsPerLane);
+  const uint64_t bit = uint64_t{1} << ring;
+  // The bank's own earlier copy is done, or its maps would be those held.
+  if ((own.on_stream & bit) != 0 && taken.newest != own.held) cell.copy_of_bank[BankOf(taken.newest)].Store(0);
+  own.open &= ~bit;
+  own.on_stream &= ~bit;
+  EndStep(cell, ring);
+  cell.num_begun.Store(--own.num_begun);
+}
+
+}  // namespace evenkeel::engine
+
+int64_t evenkeel_begin_step(evenkeel_region* region, int32_t lane, evenkeel_phase phase, evenkeel_kind kind) {
+  evenkeel::engine::TakenMaps taken;
+  return evenkeel::engine::BeginTicket(region, lane, phase, kind, /*on_stream=*/false, &taken);
 }
 
 int evenkeel_end_step(evenkeel_region* region, int32_t lane, int64_t ticket) {
@@ -146,7 +197,7 @@ int evenkeel_reroute(evenkeel_region* region, int32_t lane, int64_t ticket) {
   if (!IsLane(region, lane) || ticket <= 0) return EVENKEEL_INVALID_ARGUMENT;
   EvenkeelLane& own = region->lanes[lane];
   const auto number = static_cast<uint64_t>(ticket);
-  const bool is_open = (own.open >> (number % kTicketsPerLane) & 1) != 0;
+  const bool is_open = ((own.open & ~own.on_stream) >> (number % kTicketsPerLane) & 1) != 0;
   if (!is_open || number >> kRingBits != own.num_begun) return EVENKEEL_FAILED_PRECONDITION;
   SetMaps(region->view, evenkeel::engine::TakeNewest(region->view, region->view.lane(lane)), own);
   return EVENKEEL_OK;
@@ -154,6 +205,7 @@ int evenkeel_reroute(evenkeel_region* region, int32_t lane, int64_t ticket) {
 
 int evenkeel_set_idle(evenkeel_region* region, int32_t lane) {
   if (!IsLane(region, lane)) return EVENKEEL_INVALID_ARGUMENT;
+  evenkeel::engine::EndDoneTickets(region, lane);
   if (!region->is_ready || region->lanes[lane].open != 0) return EVENKEEL_FAILED_PRECONDITION;
   RunPostMovesIfAsked(*region);
   region->view.lane(lane).idle.Store(1);
@@ -167,7 +219,7 @@ int evenkeel_route(evenkeel_region* region, int32_t lane, int32_t layer, const v
     return EVENKEEL_INVALID_ARGUMENT;
   }
   const EvenkeelLane& own = region->lanes[lane];
-  if (own.num_begun == 0) return EVENKEEL_FAILED_PRECONDITION;
+  if (own.num_begun == 0 || region->device != nullptr) return EVENKEEL_FAILED_PRECONDITION;
   const RegionView& view = region->view;
   const RegionSizes& sizes = view.sizes();
   const auto table = view.table(own.bank, layer);
@@ -196,7 +248,7 @@ int evenkeel_count(evenkeel_region* region, int32_t thread, evenkeel_phase phase
       thread >= region->view.sizes().num_counting_threads) {
     return EVENKEEL_INVALID_ARGUMENT;
   }
-  if (region->view.sizes().counts_at_router()) return EVENKEEL_FAILED_PRECONDITION;
+  if (region->view.sizes().counts_at_router() || region->device != nullptr) return EVENKEEL_FAILED_PRECONDITION;
   region->view.counters(thread, phase)[int64_t{layer} * region->view.sizes().slots_per_rank + local_slot].Add(
       num_tokens);
   return EVENKEEL_OK;

@@ -13,6 +13,7 @@
 #include "engine/device_tensors.h"
 #include "engine/engine_region.h"
 #include "engine/evenkeel.h"
+#include "engine/region/hand_over.h"
 
 namespace {
 
@@ -21,6 +22,7 @@ using evenkeel::engine::Error;
 using evenkeel::engine::ErrorCode;
 using evenkeel::engine::IsLayer;
 using evenkeel::engine::IsLocalSlot;
+using evenkeel::engine::IsOpen;
 using evenkeel::engine::kAgentLockByte;
 using evenkeel::engine::kSlotFree;
 using evenkeel::engine::kSlotVerified;
@@ -52,7 +54,7 @@ bool AnyStepOpen(const RegionView& view) {
     LaneCell& lane = view.lane(l);
     if (lane.announced.Load() == LaneCell::kChoosing) return true;
     for (auto& open : lane.tickets) {
-      if (open.ticket.Load() != 0) return true;
+      if (IsOpen(open)) return true;
     }
   }
   for (int t = 0; t < view.num_serving(); ++t) {

@@ -24,12 +24,33 @@ __global__ void FoldCounts(const uint64_t* per_slot, const int32_t* expert_of_sl
 }
 
 template <typename Value>
-__global__ void AddCounts(const Value* values, int32_t num_local, bool cumulative, uint64_t* counters) {
+__global__ void AddCounts(const Value* values, int32_t num_local, bool cumulative, uint64_t* counters,
+                          const uint64_t* counters_at, uint64_t offset) {
   const auto i = static_cast<int32_t>(blockIdx.x * kThreads + threadIdx.x);
   if (i >= num_local) return;
+  if (counters_at != nullptr) {
+    if (*counters_at == 0) return;
+    counters = reinterpret_cast<uint64_t*>(*counters_at) + offset;
+  }
   const Value before = cumulative && i > 0 ? values[i - 1] : 0;
   const Value count = values[i] - before;
   if (count > 0) AddTo(&counters[i], static_cast<uint64_t>(count));
+}
+
+int LaunchAdd(const EngineCounts& counts, uint64_t* counters, const uint64_t* counters_at, uint64_t offset,
+              void* stream) {
+  if (counts.num_local < 0 || (counts.value_bytes != 4 && counts.value_bytes != 8)) return cudaErrorInvalidValue;
+  if (counts.num_local == 0) return cudaSuccess;
+  const auto on = static_cast<cudaStream_t>(stream);
+  const unsigned blocks = BlocksFor(counts.num_local);
+  if (counts.value_bytes == 4) {
+    AddCounts<<<blocks, kThreads, 0, on>>>(static_cast<const int32_t*>(counts.values), counts.num_local,
+                                           counts.cumulative, counters, counters_at, offset);
+  } else {
+    AddCounts<<<blocks, kThreads, 0, on>>>(static_cast<const int64_t*>(counts.values), counts.num_local,
+                                           counts.cumulative, counters, counters_at, offset);
+  }
+  return cudaGetLastError();
 }
 
 }  // namespace
@@ -44,17 +65,11 @@ int LaunchFoldCounts(const uint64_t* per_slot, const int32_t* expert_of_slot, in
 }
 
 int LaunchAddCounts(const EngineCounts& counts, uint64_t* counters, void* stream) {
-  if (counts.num_local < 0 || (counts.value_bytes != 4 && counts.value_bytes != 8)) return cudaErrorInvalidValue;
-  if (counts.num_local == 0) return cudaSuccess;
-  const auto on = static_cast<cudaStream_t>(stream);
-  if (counts.value_bytes == 4) {
-    AddCounts<<<BlocksFor(counts.num_local), kThreads, 0, on>>>(static_cast<const int32_t*>(counts.values),
-                                                                counts.num_local, counts.cumulative, counters);
-  } else {
-    AddCounts<<<BlocksFor(counts.num_local), kThreads, 0, on>>>(static_cast<const int64_t*>(counts.values),
-                                                                counts.num_local, counts.cumulative, counters);
-  }
-  return cudaGetLastError();
+  return LaunchAdd(counts, counters, nullptr, 0, stream);
+}
+
+int LaunchAddCountsAt(const EngineCounts& counts, const uint64_t* counters_at, uint64_t offset, void* stream) {
+  return LaunchAdd(counts, nullptr, counters_at, offset, stream);
 }
 
 }  // namespace evenkeel::kernels

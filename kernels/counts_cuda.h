@@ -25,5 +25,7 @@ struct EngineCounts {
 
 // counters[i] += the count of local expert i; negative counts add nothing.
 int LaunchAddCounts(const EngineCounts& counts, uint64_t* counters, void* stream);
+// The same to the counters that `offset` counters behind the address *counters_at begin; nothing where that is 0.
+int LaunchAddCountsAt(const EngineCounts& counts, const uint64_t* counters_at, uint64_t offset, void* stream);
 
 }  // namespace evenkeel::kernels

@@ -7,11 +7,11 @@ Without a CUDA toolkit (CUDA_HOME is empty) the target is left out, as must be w
 
 load("@system//:cuda.bzl", "CUDA_ARCHS", "CUDA_HOME")
 
-def cuda_library(name, src, hdrs, nvcc_hdrs = [], without = None, **kwargs):
-    """nvcc_hdrs: headers of other targets that `src` includes; without: source that takes its place without CUDA."""
+def cuda_library(name, src, hdrs, nvcc_hdrs = [], without = None, without_deps = [], **kwargs):
+    """nvcc_hdrs: headers of other targets that `src` includes; without: source that takes its place without CUDA, with its deps."""
     if not CUDA_HOME:
         if without:
-            native.cc_library(name = name, srcs = [without], hdrs = hdrs)
+            native.cc_library(name = name, srcs = [without], hdrs = hdrs, deps = without_deps)
         return
     native.genrule(
         name = name + "_nvcc",

@@ -20,10 +20,25 @@ struct Table {
   const uint8_t* passed_over;  // by entry of slots; null: to be looked up
 };
 
+__device__ uint64_t TableView(const RouteLaunch& launch) {
+  return launch.table_view != nullptr ? *launch.table_view : launch.mask.table_view;
+}
+
+// Some ranks may have to be passed over.
+__device__ bool IsMasked(const RouteLaunch& launch) {
+  return launch.mask.lost != nullptr && (launch.mask_change == nullptr || *launch.mask_change > TableView(launch));
+}
+
+// Asked for where it is needed: kept, it would cost registers.
+__device__ uint64_t* RoutedOf(const RouteLaunch& launch) {
+  if (launch.routed_at == nullptr) return launch.counters.routed;
+  auto* routed = reinterpret_cast<uint64_t*>(*launch.routed_at);
+  return routed == nullptr ? nullptr : routed + launch.routed_offset;
+}
+
 __device__ bool IsPassedOver(const RouteLaunch& launch, int32_t slot) {
   const int32_t rank = slot / launch.mask.slots_per_rank;
-  const uint64_t view = launch.table_view != nullptr ? *launch.table_view : launch.mask.table_view;
-  return launch.mask.lost[rank] != 0 || launch.mask.joined[rank] > view;
+  return launch.mask.lost[rank] != 0 || launch.mask.joined[rank] > TableView(launch);
 }
 
 __device__ int32_t SlotAt(const Table& table, int32_t first, int32_t end, uint32_t position) {
@@ -114,12 +129,11 @@ struct Router {
   // Apart from SlotFor, so that the copies of a vector are looked up side by side.
   __device__ void Count(Id id, int32_t slot) const {
     if (slot >= 0) {
-      if (launch.counters.routed == nullptr) return;
       const int32_t at = launch.count == RouteCount::kSlots ? slot : static_cast<int32_t>(id);
       if (histogram != nullptr) {
         atomicAdd(&histogram[at], 1u);
-      } else {
-        AddTo(&launch.counters.routed[at], 1);
+      } else if (uint64_t* routed = RoutedOf(launch); routed != nullptr) {
+        AddTo(&routed[at], 1);
       }
     } else if (id >= table.num_experts) {
       if (launch.num_unknown != nullptr) AddTo(launch.num_unknown, 1);
@@ -187,7 +201,7 @@ __global__ void __launch_bounds__(kThreads) RouteAndCount(RouteLaunch launch) {
   const uint64_t step = launch.step != nullptr ? *launch.step : 0;
   const int32_t num_experts = launch.table.num_experts;
   const int32_t num_counters = launch.count == RouteCount::kSlots ? launch.num_slots : num_experts;
-  const bool masked = kMode == RouteMode::kShares && launch.mask.lost != nullptr;
+  const bool masked = kMode == RouteMode::kShares && IsMasked(launch);
   Table table{launch.table.offsets, launch.table.slots, launch.table.bounds, num_experts, masked, nullptr};
   uint32_t* histogram = nullptr;
   if constexpr (kShared) {
@@ -214,7 +228,8 @@ __global__ void __launch_bounds__(kThreads) RouteAndCount(RouteLaunch launch) {
     any = __syncthreads_or(any) != 0;
     table = {offsets, slots, bounds, num_experts, any, passed_over};
   }
-  const Router<Id, Slot, kMode> router{launch, table, launch.counters.routed != nullptr ? histogram : nullptr,
+  const bool counts = launch.counters.routed != nullptr || launch.routed_at != nullptr;
+  const Router<Id, Slot, kMode> router{launch, table, counts ? histogram : nullptr,
                                        RouteSalt(launch.rank, launch.layer, step)};
   if (dense) {
     router.RouteDense(first_ids, num_vectors, num_copies, thread, num_threads);
@@ -222,10 +237,12 @@ __global__ void __launch_bounds__(kThreads) RouteAndCount(RouteLaunch launch) {
     router.RouteStrided(num_copies, thread, num_threads);
   }
   if constexpr (kShared) {
-    if (launch.counters.routed == nullptr) return;
+    if (!counts) return;
+    uint64_t* const routed = RoutedOf(launch);
+    if (routed == nullptr) return;
     __syncthreads();
     for (int32_t i = threadIdx.x; i < num_counters; i += kThreads) {
-      if (histogram[i] != 0) AddTo(&launch.counters.routed[i], histogram[i]);
+      if (histogram[i] != 0) AddTo(&routed[i], histogram[i]);
     }
   }
 }

@@ -18,7 +18,7 @@ import ctypes
 import os
 import pathlib
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 # evenkeel_phase
 OTHER, PREFILL, DECODE = 0, 1, 2
@@ -88,7 +88,7 @@ class _Dispatch(ctypes.Structure):
 _I32, _I64, _U64, _F64 = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_double
 _PTR, _STR, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 
-# Name -> (result, arguments), as in evenkeel.h.
+# Name -> (result, arguments), as in evenkeel.h and evenkeel_cuda.h.
 _SIGNATURES = {
     "create": (_INT, [ctypes.POINTER(_Options), ctypes.POINTER(_PTR), ctypes.POINTER(_Error)]),
     "alloc_weights": (_PTR, [_PTR, _U64]),
@@ -127,6 +127,13 @@ _SIGNATURES = {
     "expert_map": (_INT, [_PTR, _I32, _I32, _I32, _PTR]),
     "slot_content": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_U64), ctypes.POINTER(_I32)]),
     "report_calls_waited": (_INT, [_PTR, _U64]),
+    "device_bytes": (_U64, [_PTR]),
+    "open_device": (_INT, [_PTR, _I32, ctypes.POINTER(_Error)]),
+    "begin_step_on": (_I64, [_PTR, _I32, _INT, _INT, _PTR]),
+    "end_step_on": (_INT, [_PTR, _I32, _I64, _PTR]),
+    "route_on": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I64, _I32, _I64, _I64, _PTR, _PTR]),
+    "add_counts_on": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I32, _PTR]),
+    "push_lost": (_INT, [_PTR]),
 }
 
 
@@ -298,6 +305,43 @@ class Region:
     def count(self, layer: int, local_slot: int, num_tokens: int, phase: int = OTHER, thread: int = 0):
         """Tokens computed in a local slot; `phase`: of the step that sent them."""
         self._check(self._call("count", thread, phase, layer, local_slot, num_tokens), f"count layer {layer}")
+
+    # ---- Steps in the order of a CUDA stream: engine/evenkeel_cuda.h. Streams and tensors are addresses: torch's
+    # stream.cuda_stream and tensor.data_ptr().
+
+    @property
+    def device_bytes(self) -> int:
+        """Of device memory that the library will ever hold once open_device was called, a context apart."""
+        return self._call("device_bytes")
+
+    def open_device(self, ordinal: int):
+        """After ready(), before the first step: takes device_bytes of the GPU with this number."""
+        error = _Error()
+        self._check(self._call("open_device", ordinal, ctypes.byref(error)), f"open device {ordinal}", error)
+
+    def begin_step_on(self, stream: int, lane: int = 0, phase: int = OTHER, kind: int = REAL) -> int:
+        ticket = self._call("begin_step_on", lane, phase, kind, stream)
+        self._check(min(ticket, 0), f"begin step on lane {lane}")
+        return ticket
+
+    def end_step_on(self, stream: int, lane: int, ticket: int):
+        self._check(self._call("end_step_on", lane, ticket, stream), f"end step {ticket}")
+
+    def route_on(self, stream: int, layer: int, ids: int, id_bytes: int, num_tokens: int, slots: int, *, top_k: int,
+                 lane: int = 0, row_stride: int = 0, first_token: int = 0):
+        """Enqueues what route() does, for ids and int32 slots in device memory."""
+        self._check(self._call("route_on", lane, layer, ids, id_bytes, num_tokens, top_k, row_stride or top_k,
+                               first_token, slots, stream), f"route layer {layer}")
+
+    def add_counts_on(self, stream: int, layer: int, values: int, value_bytes: int, cumulative: bool = False,
+                      lane: int = 0):
+        """Enqueues counting of tokens per local slot, values in device memory."""
+        self._check(self._call("add_counts_on", lane, layer, values, value_bytes, int(cumulative), stream),
+                    f"count layer {layer}")
+
+    def push_lost(self):
+        """Brings who is lost to the kernels of steps that are under way."""
+        self._check(self._call("push_lost"), "push who is lost")
 
     # ---- Work for other ranks, death
 

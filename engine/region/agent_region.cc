@@ -302,7 +302,7 @@ EngineStatus AgentRegion::ReadStatus() const {
   int64_t oldest = now;
   bool any_open = false, any_idle = false, all_idle = true;
   for (int l = 0; l < view_->num_lanes(); ++l) {
-    const LaneCell& lane = view_->lane(l);
+    LaneCell& lane = view_->lane(l);
     status.num_steps += lane.num_ended.Load();
     status.called_end_step |= lane.called_end_step.Load() != 0;
     status.called_route |= lane.called_route.Load() != 0;
@@ -310,8 +310,8 @@ EngineStatus AgentRegion::ReadStatus() const {
     if (waiting_for != 0) status.waiting_for.push_back(RankId(static_cast<int32_t>(waiting_for - 1)));
     any_idle |= lane.idle.Load() != 0;
     all_idle &= lane.idle.Load() != 0 || lane.num_begun.Load() == 0;
-    for (const TicketCell& open : lane.tickets) {
-      if (open.ticket.Load() == 0) continue;
+    for (TicketCell& open : lane.tickets) {
+      if (!IsOpen(open)) continue;
       any_open = true;
       oldest = std::min(oldest, static_cast<int64_t>(open.begun_ns.Load()));
     }

@@ -9,9 +9,13 @@
 // side. A lane's bank stays announced between steps; quiescence goes by tickets, and since a step never begins with
 // maps older than the newest, a lane without tickets is quiescent at maps it has not taken.
 //
+// A step on a stream (BeginStreamStep) is begun on the host before the GPU gets there. Its maps are copied off the bank in
+// the stream's order, and until the GPU has said so the bank is taken, whatever the lane has announced since; its ticket
+// is open until the GPU, behind the step's last kernel, has written the ticket's number.
+//
 // The functions are templates over the words so that the model check runs this very code.
 //
-// Threads:   BeginStep, TakeNewest, EndStep: the lane's. BeginServing, EndServing: the counting thread's. The rest: the agent's.
+// Threads:   BeginStep, BeginStreamStep, TakeNewest, EndStep: the lane's. BeginServing, EndServing: the counting thread's. The rest: the agent's.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +31,18 @@ struct TakenMaps {
   uint64_t view = 0;
 };
 
+// Whether a ticket's step may still use slots.
+template <typename Ticket>
+bool IsOpen(Ticket& cell) {
+  const uint64_t ticket = cell.ticket.Load();
+  return ticket != 0 && cell.done.Load() != ticket;
+}
+
 // Words: newest(), newest_view(), bank_epoch(bank), num_lanes(), lane(l), num_serving(), serving(t), num_banks().
-template <typename Words, typename Lane>
-TakenMaps BeginStep(Words& words, Lane& lane, int ring, uint64_t ticket, uint64_t now_ns) {
+// `before_announcing` is given the maps while nothing of the agent's can take their bank.
+template <typename Words, typename Lane, typename BeforeAnnouncing>
+TakenMaps BeginStepAnd(Words& words, Lane& lane, int ring, uint64_t ticket, uint64_t now_ns,
+                       BeforeAnnouncing before_announcing) {
   lane.announced.StoreAndFence(LaneCell::kChoosing);
   TakenMaps taken;
   taken.newest = words.newest().Load();
@@ -39,8 +52,24 @@ TakenMaps BeginStep(Words& words, Lane& lane, int ring, uint64_t ticket, uint64_
   lane.tickets[ring].view.Store(taken.view);
   lane.tickets[ring].begun_ns.Store(now_ns);
   lane.tickets[ring].ticket.Store(ticket);
+  before_announcing(taken);
   lane.announced.Store(taken.newest);
   return taken;
+}
+
+template <typename Words, typename Lane>
+TakenMaps BeginStep(Words& words, Lane& lane, int ring, uint64_t ticket, uint64_t now_ns) {
+  return BeginStepAnd(words, lane, ring, ticket, now_ns, [](const TakenMaps&) {});
+}
+
+// Where the maps taken are not those `held`, which the lane's tables have when the stream gets to this step, the caller
+// enqueues their copy and behind it the store of `copy` into copies_done. Copies are numbered in the stream's order.
+template <typename Words, typename Lane>
+TakenMaps BeginStreamStep(Words& words, Lane& lane, int ring, uint64_t ticket, uint64_t now_ns, uint64_t held,
+                          uint64_t copy) {
+  return BeginStepAnd(words, lane, ring, ticket, now_ns, [&](const TakenMaps& taken) {
+    if (taken.newest != held) lane.copy_of_bank[BankOf(taken.newest)].Store(copy);
+  });
 }
 
 // In mid-step: the lane goes over to the newest maps. What the step began with stays as its ticket says.
@@ -76,14 +105,20 @@ void EndServing(Serving& serving) {
 }
 
 // A bank that may be written, none while all are taken or a lane is choosing.
+// Order: what a lane announced is read before its copies, which are then at least as new.
 template <typename Words>
 std::optional<uint32_t> FindFreeBank(Words& words) {
   const uint32_t newest = BankOf(words.newest().Load());
   uint32_t taken = uint32_t{1} << newest;
   for (int l = 0; l < words.num_lanes(); ++l) {
-    const uint64_t announced = words.lane(l).announced.Load();
+    auto& lane = words.lane(l);
+    const uint64_t announced = lane.announced.Load();
     if (announced == LaneCell::kChoosing) return std::nullopt;
     taken |= uint32_t{1} << BankOf(announced);
+    const uint64_t copies_done = lane.copies_done.Load();
+    for (uint32_t bank = 0; bank < static_cast<uint32_t>(words.num_banks()); ++bank) {
+      if (lane.copy_of_bank[bank].Load() > copies_done) taken |= uint32_t{1} << bank;
+    }
   }
   for (uint32_t bank = 0; bank < static_cast<uint32_t>(words.num_banks()); ++bank) {
     if ((taken >> bank & 1) == 0) return bank;
@@ -111,7 +146,7 @@ std::optional<QuiescedAt> FindQuiesced(Words& words) {
     auto& lane = words.lane(l);
     if (lane.announced.Load() == LaneCell::kChoosing) return std::nullopt;
     for (auto& open : lane.tickets) {
-      if (open.ticket.Load() == 0) continue;
+      if (!IsOpen(open)) continue;
       if (const uint64_t epoch = open.epoch.Load(); epoch < at.epoch) at.epoch = epoch;
       if (const uint64_t view = open.view.Load(); view < at.view) at.view = view;
     }

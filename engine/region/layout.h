@@ -18,6 +18,7 @@ inline constexpr int kTicketsPerLane = 64;
 inline constexpr int kTensorsPerLayerMax = 32;
 inline constexpr int kViewBanks = 2;
 inline constexpr int kLanesMax = 16;
+inline constexpr int kBanksPerRegionMax = kLanesMax + 2;
 inline constexpr int kCountingThreadsMax = 64;
 inline constexpr int kPhases = 3;  // other, prefill, decode: as evenkeel_phase numbers them
 // Bytes of the file that carry the liveness locks (rule 19).
@@ -108,15 +109,16 @@ struct alignas(64) SlotCell {
 };
 static_assert(sizeof(SlotCell) == 128);
 
-// An open step; the lane's thread writes `ticket` last.
+// An open step; the lane's thread writes `ticket` last. A step on a stream is over when `done` names it too.
 struct TicketCell {
   Word ticket;  // 0: none
   Word epoch;   // packed
   Word view;
   Word begun_ns;  // CLOCK_MONOTONIC
+  Word done;      // a ticket; by the GPU, in the order of its stream
 };
 
-// By the thread of the lane.
+// By the thread of the lane, but for what is the GPU's.
 struct alignas(64) LaneCell {
   static constexpr uint64_t kChoosing = UINT64_MAX;
 
@@ -129,6 +131,10 @@ struct alignas(64) LaneCell {
   Word waiting_for;      // rank + 1; 0: nobody
   Word called_end_step;  // ever
   Word called_route;     // ever
+  // Copies of banks into the lane's tables on a GPU, counted from 1: the newest that was asked for of each bank, and how
+  // many are done. A bank is taken until its copy is.
+  Word copy_of_bank[kBanksPerRegionMax];
+  Word copies_done;  // by the GPU, in the order of its stream
   TicketCell tickets[kTicketsPerLane];
 };
 
@@ -155,7 +161,7 @@ struct alignas(64) BankCell {
 
 struct alignas(64) RegionHeader {
   static constexpr uint32_t kTag = 0x4E474552u;  // "REGN"
-  static constexpr uint32_t kVersion = 5;        // EVENKEEL_ABI_VERSION
+  static constexpr uint32_t kVersion = 6;        // EVENKEEL_ABI_VERSION
 
   // By the engine at creation; constant.
   char group[64];

@@ -33,7 +33,7 @@ TEST_CASE("wrong options are refused by name, and leave no file", "[evenkeel]") 
     change(options);
     return CreationError(options, EVENKEEL_INVALID_ARGUMENT);
   };
-  CHECK(with([](auto& o) { o.abi_version = 9; }) == "create region: ABI version 9; the library has 5");
+  CHECK(with([](auto& o) { o.abi_version = 9; }) == "create region: ABI version 9; the library has 6");
   CHECK(with([](auto& o) { o.rank = 4; }) == "rank is 4, must be from 0 to 3");
   CHECK(with([](auto& o) { o.num_ranks = 0; }) == "num_ranks is 0, must be from 1 to 1048576");
   CHECK(with([](auto& o) { o.num_layers = 0; }) == "num_layers is 0, must be from 1 to 4096");

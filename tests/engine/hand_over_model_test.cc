@@ -69,11 +69,14 @@ struct ModelTicket {
   ModelWord epoch;
   NoWord view;
   NoWord begun_ns;
+  NoWord done;
 };
 
 struct ModelLane {
   ModelWord announced;
   std::array<ModelTicket, 1> tickets;
+  std::array<NoWord, kBanksMax> copy_of_bank;
+  NoWord copies_done;
 };
 
 struct ModelServing {

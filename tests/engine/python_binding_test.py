@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python binding against the library just built. Usage: python_binding_test.py BINDING.py LIBRARY.so HEADER.h"""
+"""The Python binding against the library just built. Usage: python_binding_test.py BINDING.py LIBRARY.so HEADER.h CUDA_HEADER.h"""
 
 import array
 import importlib.util
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-binding_path, library_path, header_path = sys.argv[1:4]
+binding_path, library_path, header_path, cuda_header_path = sys.argv[1:5]
 spec = importlib.util.spec_from_file_location("evenkeel", binding_path)
 evenkeel = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(evenkeel)
@@ -44,8 +44,10 @@ def expect_error(status, text, function, *arguments, **named):
 
 
 def test_every_call_of_the_header_is_bound(directory):
-    with open(header_path, encoding="utf-8") as header:
-        declared = set(re.findall(r"\bevenkeel_(\w+)\(", re.sub(r"/\*.*?\*/", "", header.read(), flags=re.S)))
+    declared = set()
+    for path in (header_path, cuda_header_path):
+        with open(path, encoding="utf-8") as header:
+            declared |= set(re.findall(r"\bevenkeel_(\w+)\(", re.sub(r"/\*.*?\*/", "", header.read(), flags=re.S)))
     assert declared == set(evenkeel._SIGNATURES), declared ^ set(evenkeel._SIGNATURES)
 
 
