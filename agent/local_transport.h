@@ -97,7 +97,7 @@ class LocalTransport : public Transport {
   bool AdvanceAll(absl::Time now);
   // Begins or goes on with a copy: as much as may be copied now, which may be nothing.
   absl::Status Advance(Copy& copy, absl::Time now);
-  absl::Status CopySome(Copy& copy, absl::Time now);
+  void CopySome(Copy& copy, absl::Time now);
   void AwaitDevice();
   // True when the transfer has ended, with its status.
   bool HasEnded(const Copy& copy, absl::Status& ended) const;

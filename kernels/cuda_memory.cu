@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda.h>
 #include <cuda_runtime.h>
+#include <sys/prctl.h>
+#include <time.h>
 
 #include <cstring>
 #include <vector>
@@ -16,7 +18,27 @@ namespace {
 // Of one launch.
 constexpr int kPartsMax = 4096;
 constexpr int kSumsMax = 1024;
+constexpr char kCopying[] = "copy on the GPU";
 constexpr uint64_t kScratchBytes = kPartsMax * sizeof(FingerprintPart) + kSumsMax * sizeof(uint64_t);
+
+// For as long as it lives the thread's sleeps end when they are to, not up to 50 us later.
+class ShortSleeps {
+ public:
+  ShortSleeps() : before_(::prctl(PR_GET_TIMERSLACK)) { ::prctl(PR_SET_TIMERSLACK, 1000ul); }
+  ShortSleeps(const ShortSleeps&) = delete;
+  ShortSleeps& operator=(const ShortSleeps&) = delete;
+  ~ShortSleeps() {
+    if (before_ > 0) ::prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(before_));
+  }
+
+  void Sleep() const {
+    const timespec pause = {0, 10'000};
+    ::nanosleep(&pause, nullptr);
+  }
+
+ private:
+  const int before_;
+};
 
 using PointerGetAttribute = CUresult (*)(void*, CUpointer_attribute, CUdeviceptr);
 
@@ -84,16 +106,13 @@ CudaFailure CudaDevice::Open(const CudaUuid& uuid, std::unique_ptr<CudaDevice>* 
   int lowest = 0, highest = 0;
   if (!(failure = Check(kWhat, cudaSetDevice(ordinal))).ok()) return failure;
   if (!(failure = Check(kWhat, cudaDeviceGetStreamPriorityRange(&lowest, &highest))).ok()) return failure;
-  for (int i = 0; i < kStreams; ++i) {
-    cudaStream_t stream = nullptr;
-    failure = Check(kWhat, cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, lowest));
-    if (!failure.ok()) return failure;
-    made->streams_[i] = stream;
-    cudaEvent_t event = nullptr;
-    failure = Check(kWhat, cudaEventCreateWithFlags(&event, cudaEventBlockingSync | cudaEventDisableTiming));
-    if (!failure.ok()) return failure;
-    made->events_[i] = event;
-  }
+  cudaStream_t stream = nullptr;
+  failure = Check(kWhat, cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, lowest));
+  if (!failure.ok()) return failure;
+  made->stream_ = stream;
+  cudaEvent_t event = nullptr;
+  if (!(failure = Check(kWhat, cudaEventCreateWithFlags(&event, cudaEventDisableTiming))).ok()) return failure;
+  made->event_ = event;
   if (!(failure = Check(kWhat, cudaMalloc(&made->scratch_, kScratchBytes))).ok()) return failure;
   *device = std::move(made);
   return {};
@@ -101,16 +120,10 @@ CudaFailure CudaDevice::Open(const CudaUuid& uuid, std::unique_ptr<CudaDevice>* 
 
 CudaDevice::~CudaDevice() {
   cudaSetDevice(ordinal_);
-  for (void* stream : streams_) {
-    if (stream != nullptr) cudaStreamSynchronize(static_cast<cudaStream_t>(stream));
-  }
+  if (stream_ != nullptr) cudaStreamSynchronize(static_cast<cudaStream_t>(stream_));
   if (scratch_ != nullptr) cudaFree(scratch_);
-  for (void* event : events_) {
-    if (event != nullptr) cudaEventDestroy(static_cast<cudaEvent_t>(event));
-  }
-  for (void* stream : streams_) {
-    if (stream != nullptr) cudaStreamDestroy(static_cast<cudaStream_t>(stream));
-  }
+  if (event_ != nullptr) cudaEventDestroy(static_cast<cudaEvent_t>(event_));
+  if (stream_ != nullptr) cudaStreamDestroy(static_cast<cudaStream_t>(stream_));
 }
 
 CudaFailure CudaDevice::Map(const CudaIpcHandle& handle, void** base) {
@@ -127,36 +140,64 @@ void CudaDevice::Unmap(void* base) {
   cudaIpcCloseMemHandle(base);
 }
 
-CudaFailure CudaDevice::Copy(void* to, const void* from, uint64_t bytes) {
-  const CudaFailure failure = Check("copy on the GPU", cudaSetDevice(ordinal_));
-  if (!failure.ok()) return failure;
-  const auto stream = static_cast<cudaStream_t>(streams_[next_]);
-  used_ |= 1u << next_;
-  next_ = (next_ + 1) % kStreams;
-  return Check("copy on the GPU", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+void CudaDevice::Copy(void* to, const void* from, uint64_t bytes) {
+  to_.push_back(to);
+  from_.push_back(from);
+  bytes_.push_back(bytes);
+}
+
+CudaFailure CudaDevice::Submit() {
+  if (to_.empty()) return {};
+  CudaFailure failure = Check(kCopying, cudaSetDevice(ordinal_));
+  if (failure.ok()) failure = CUDART_VERSION >= 13000 ? EnqueueBatch() : EnqueueEach();
+  to_.clear();
+  from_.clear();
+  bytes_.clear();
+  return failure;
+}
+
+CudaFailure CudaDevice::EnqueueBatch() {
+#if CUDART_VERSION >= 13000
+  cudaMemcpyAttributes attributes = {};
+  attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+  size_t first = 0;  // copy that the attributes begin with
+  return Check(kCopying, cudaMemcpyBatchAsync(to_.data(), from_.data(), bytes_.data(), to_.size(), &attributes, &first,
+                                              1, static_cast<cudaStream_t>(stream_)));
+#else
+  return EnqueueEach();
+#endif
+}
+
+CudaFailure CudaDevice::EnqueueEach() {
+  CudaFailure failure;
+  for (size_t i = 0; i < to_.size() && failure.ok(); ++i) {
+    failure = Check(kCopying, cudaMemcpyAsync(to_[i], from_[i], bytes_[i], cudaMemcpyDeviceToDevice,
+                                              static_cast<cudaStream_t>(stream_)));
+  }
+  return failure;
 }
 
 CudaFailure CudaDevice::Wait() {
   constexpr char kWhat[] = "wait for the GPU";
+  const CudaFailure submitted = Submit();
   CudaFailure failure = Check(kWhat, cudaSetDevice(ordinal_));
-  const auto first = static_cast<cudaStream_t>(streams_[0]);
-  for (int i = 1; i < kStreams && failure.ok(); ++i) {
-    if ((used_ >> i & 1) == 0) continue;
-    const auto event = static_cast<cudaEvent_t>(events_[i]);
-    failure = Check(kWhat, cudaEventRecord(event, static_cast<cudaStream_t>(streams_[i])));
-    if (failure.ok()) failure = Check(kWhat, cudaStreamWaitEvent(first, event, 0));
+  const auto event = static_cast<cudaEvent_t>(event_);
+  // Also where not all could be enqueued: some may be under way.
+  if (failure.ok()) failure = Check(kWhat, cudaEventRecord(event, static_cast<cudaStream_t>(stream_)));
+  if (failure.ok()) {
+    const ShortSleeps sleeps;
+    cudaError_t code = cudaEventQuery(event);
+    for (; code == cudaErrorNotReady; code = cudaEventQuery(event)) sleeps.Sleep();
+    failure = Check(kWhat, code);
   }
-  used_ = 0;
-  const auto event = static_cast<cudaEvent_t>(events_[0]);
-  if (failure.ok()) failure = Check(kWhat, cudaEventRecord(event, first));
-  return failure.ok() ? Check(kWhat, cudaEventSynchronize(event)) : failure;
+  return submitted.ok() ? failure : submitted;
 }
 
 CudaFailure CudaDevice::FingerprintSums(const DeviceBytes* parts, int num_parts, uint64_t* sums, int num_sums) {
   constexpr char kWhat[] = "fingerprint on the GPU";
   CudaFailure failure = Check(kWhat, cudaSetDevice(ordinal_));
   if (!failure.ok()) return failure;
-  const auto stream = static_cast<cudaStream_t>(streams_[0]);
+  const auto stream = static_cast<cudaStream_t>(stream_);
   auto* device_parts = static_cast<FingerprintPart*>(scratch_);
   auto* device_sums = reinterpret_cast<uint64_t*>(device_parts + kPartsMax);
   std::memset(sums, 0, static_cast<size_t>(num_sums) * sizeof(uint64_t));

@@ -12,8 +12,10 @@
 // Errors:    are sentences, without the final stop.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace evenkeel::kernels {
 
@@ -61,9 +63,12 @@ class CudaDevice {
   // Requires: nothing enqueued uses it.
   void Unmap(void* base);
 
-  // Enqueues a copy, on one of a few streams of the lowest priority: copies are in no order.
-  CudaFailure Copy(void* to, const void* from, uint64_t bytes);
-  // Until all that was enqueued is done; sleeps.
+  // One of the copies that the next Submit or Wait enqueues together: in no order among themselves, at the lowest
+  // priority. Requires: bytes > 0.
+  void Copy(void* to, const void* from, uint64_t bytes);
+  // Enqueues them, as one batch where CUDA has batches: a copy alone costs its 3 to 9 us, in a batch a fraction.
+  CudaFailure Submit();
+  // Until all of them are done. Sleeps in short pieces: to be woken by the driver costs 60 us more.
   CudaFailure Wait();
 
   // sums[i] of all parts with sum_idx i (kernels/host/fingerprint.h): few launches, waits for them.
@@ -75,12 +80,16 @@ class CudaDevice {
   CudaDevice() = default;
 
   int ordinal_ = 0;
-  static constexpr int kStreams = 4;
-  void* streams_[kStreams] = {};
-  void* events_[kStreams] = {};
-  uint32_t used_ = 0;  // bit per stream with copies that were not waited for
-  int next_ = 0;
+  CudaFailure EnqueueBatch();
+  CudaFailure EnqueueEach();
+
+  void* stream_ = nullptr;
+  void* event_ = nullptr;
   void* scratch_ = nullptr;
+  // To be enqueued; parallel.
+  std::vector<void*> to_;
+  std::vector<const void*> from_;
+  std::vector<size_t> bytes_;
 };
 
 }  // namespace evenkeel::kernels

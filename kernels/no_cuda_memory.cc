@@ -23,7 +23,8 @@ CudaFailure CudaDevice::Open(const CudaUuid&, std::unique_ptr<CudaDevice>*) { re
 CudaDevice::~CudaDevice() = default;
 CudaFailure CudaDevice::Map(const CudaIpcHandle&, void**) { return Absent(); }
 void CudaDevice::Unmap(void*) {}
-CudaFailure CudaDevice::Copy(void*, const void*, uint64_t) { return Absent(); }
+void CudaDevice::Copy(void*, const void*, uint64_t) {}
+CudaFailure CudaDevice::Submit() { return Absent(); }
 CudaFailure CudaDevice::Wait() { return Absent(); }
 CudaFailure CudaDevice::FingerprintSums(const DeviceBytes*, int, uint64_t*, int) { return Absent(); }
 uint64_t CudaDevice::scratch_bytes() { return 0; }

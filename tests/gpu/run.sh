@@ -14,7 +14,7 @@ TEXT
 tests=(fingerprint_cuda_test route_cuda_test slots_cuda_test)
 programs=(controller/evenkeel-controller agent/evenkeel-agent cli/keelctl engine/reference/reference_engine
   tests/gpu/device_engine tests/gpu/device_memory_test tests/gpu/ipc_bench tests/gpu/kernels_bench
-  tests/gpu/libroute_library.so)
+  tests/gpu/stream_steps_test tests/gpu/disturb_bench tests/gpu/libroute_library.so)
 
 # Beside the programs what they are linked with, but for what every Linux has.
 collect_libraries() {
@@ -57,7 +57,7 @@ run() {
   fi
   {
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-    for one in "${tests[@]}" device_memory_test; do
+    for one in "${tests[@]}" device_memory_test stream_steps_test; do
       echo "== $one"
       LD_LIBRARY_PATH=$here/lib timeout 300 "$here/$one" 2>&1 || echo "FAILED: $one"
     done
@@ -68,7 +68,7 @@ run() {
       LD_LIBRARY_PATH=$here/lib timeout 300 python3 "$here/deploy/demo.py" --binaries "$here" --device cuda \
         --ranks "$ranks" --seconds 30 2>&1 || echo "FAILED: demo of $ranks ranks"
     done
-    for one in ipc_bench kernels_bench; do
+    for one in ipc_bench kernels_bench disturb_bench; do
       echo "== $one"
       LD_LIBRARY_PATH=$here/lib timeout 300 "$here/$one" 2>&1 || echo "FAILED: $one"
     done
