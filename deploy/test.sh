@@ -69,9 +69,10 @@ else
   run_tests opt --config=opt "${page_flags[@]}" -- "${targets[@]}"
 fi
 if [ "$all" = 1 ]; then
-  pure=(//tests/{agent,algos,cli,controller,engine,flex,proto,replay,runtime,sim}/...)
-  run_tests asan --config=asan --test_tag_filters=-gpu,-e2e -- "${pure[@]}"
-  run_tests tsan --config=tsan --test_tag_filters=-gpu -- //tests/runtime/... //tests/engine/... //tests/controller/... //tests/agent/...
+  pure=(//tests/{agent,algos,cli,controller,engine,flex,fuzz,proto,replay,runtime,sim}/...)
+  run_tests asan --config=asan -- "${pure[@]}"
+  left_out+='|no-tsan'
+  run_tests tsan --config=tsan -- //tests/runtime/... //tests/engine/... //tests/controller/... //tests/agent/...
   echo "== tsa"
   if "$bazel" build --config=tsa //runtime/... //controller/... //agent/...; then echo "tsa: 1 passed, 0 failed" >>"$results"
   else echo "tsa: 0 passed, 1 failed" >>"$results"; fi
