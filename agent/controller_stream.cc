@@ -29,11 +29,11 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ControllerStream::Options& opti
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(proto::kMessageBytesMax);
   arguments.SetMaxSendMessageSize(proto::kMessageBytesMax);
-  // A restarted controller is to be found within our own back-off, not gRPC's minutes.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
-                   static_cast<int>(absl::ToInt64Milliseconds(options.backoff_min)));
+  // A restarted controller is to be found within our own back-off, which is not known yet: gRPC adds none of its own.
+  const int least_ms = static_cast<int>(absl::ToInt64Milliseconds(options.backoff_min));
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, least_ms);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_max)));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, least_ms);
   // Each incarnation's connection is its own.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel(options.controller, options.credentials, arguments);
@@ -143,6 +143,7 @@ ControllerStream::ControllerStream(runtime::Strand& strand, Options options, Lis
       listener_(std::move(listener)),
       channel_(MakeChannel(options_)),
       backoff_(options_.backoff_min),
+      backoff_max_(options_.backoff_max),
       rng_(options_.seed) {}
 
 ControllerStream::~ControllerStream() = default;
@@ -210,6 +211,12 @@ void ControllerStream::Shut(std::function<void()> done) {
   shut_done_ = std::move(done);
 }
 
+void ControllerStream::SetBackoffMax(absl::Duration backoff_max) {
+  strand_.AssertHeld();
+  backoff_max_ = std::max(backoff_max, options_.backoff_min);
+  backoff_ = std::min(backoff_, backoff_max_);
+}
+
 void ControllerStream::OnRead(uint64_t stream, bool ok) {
   if (stream != num_streams_ || call_ == nullptr) return;
   if (!ok) {
@@ -237,7 +244,7 @@ void ControllerStream::OnDone(uint64_t stream, absl::Status status) {
   if (!why_.ok()) status = why_;
   if (status.ok()) status = absl::UnavailableError("the controller ended the stream");
   const absl::Duration wait = backoff_ * (1.0 - 0.5 * rng_.Uniform());
-  backoff_ = std::min(2 * backoff_, options_.backoff_max);
+  backoff_ = std::min(2 * backoff_, backoff_max_);
   next_attempt_ = runtime::MonotonicNow() + wait;
   listener_.ended(stream, std::move(status));
   if (shut_ && shut_done_) std::exchange(shut_done_, nullptr)();

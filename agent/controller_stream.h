@@ -42,7 +42,7 @@ class ControllerStream {
     std::shared_ptr<grpc::ChannelCredentials> credentials;
     GroupInfo group;
     absl::Duration backoff_min = absl::Milliseconds(50);
-    absl::Duration backoff_max = absl::Seconds(1);
+    absl::Duration backoff_max = absl::Seconds(1);  // until SetBackoffMax
     absl::Duration answer_max = absl::Seconds(30);  // from opening to the first message
     uint64_t seed = 0;                              // of the jitter
   };
@@ -59,6 +59,9 @@ class ControllerStream {
   // Opens a stream if one is due, ends one that is stuck or was never answered.
   void Advance(absl::Time now);
   absl::Time NextWakeup() const;
+
+  // From now on; never less than backoff_min.
+  void SetBackoffMax(absl::Duration backoff_max);
 
   // Dropped where no stream is open.
   void Send(AgentMessage message);
@@ -92,6 +95,7 @@ class ControllerStream {
   std::deque<AgentMessage> queue_ ABSL_GUARDED_BY(strand_);
   absl::Time next_attempt_ ABSL_GUARDED_BY(strand_) = absl::InfinitePast();
   absl::Duration backoff_ ABSL_GUARDED_BY(strand_);
+  absl::Duration backoff_max_ ABSL_GUARDED_BY(strand_);
   Rng rng_ ABSL_GUARDED_BY(strand_);
   bool shut_ ABSL_GUARDED_BY(strand_) = false;
   std::function<void()> shut_done_ ABSL_GUARDED_BY(strand_);

@@ -245,6 +245,7 @@ void Daemon::Receive(uint64_t stream, ControllerMessage message) {
       settings.bytes_per_second_max = allowed == 0 ? bound : std::min(allowed, bound);
     }
     stores_.Configure(settings);
+    stream_.SetBackoffMax(settings.reconnect_max);
     spdlog::info("rank {} controller {} term {}", rank_, options_.controller, welcome->term);
     stream_trouble_.clear();
   }

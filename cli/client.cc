@@ -2,6 +2,7 @@
 #include "cli/client.h"
 
 #include <chrono>
+#include <utility>
 
 #include <google/protobuf/util/json_util.h>
 #include <grpcpp/create_channel.h>
@@ -27,18 +28,34 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, const std::st
   return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
+// As gRPC's metadata must be.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if (c < 0x20 || c >= 0x7F) c = '?';
+  }
+  return text;
+}
+
 }  // namespace
 
-Client::Client(std::string address, const std::string& roots)
-    : address_(std::move(address)), stub_(evenkeel::v1::Control::NewStub(Connect(address_, roots))) {}
+Client::Client(std::string address, const std::string& roots, std::string user)
+    : address_(std::move(address)),
+      user_(Printable(std::move(user))),
+      stub_(evenkeel::v1::Control::NewStub(Connect(address_, roots))) {}
+
+std::unique_ptr<grpc::ClientContext> Client::Named() const {
+  auto context = std::make_unique<grpc::ClientContext>();
+  if (!user_.empty()) context->AddMetadata("evenkeel-user", user_);
+  return context;
+}
 
 std::unique_ptr<grpc::ClientContext> Client::Call(absl::Duration deadline) const {
-  auto context = std::make_unique<grpc::ClientContext>();
+  auto context = Named();
   context->set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(deadline));
   return context;
 }
 
-std::unique_ptr<grpc::ClientContext> Client::Watch() const { return std::make_unique<grpc::ClientContext>(); }
+std::unique_ptr<grpc::ClientContext> Client::Watch() const { return Named(); }
 
 absl::Status Client::Explain(const grpc::Status& status, absl::string_view what) const {
   if (status.ok()) return absl::OkStatus();

@@ -20,7 +20,8 @@ namespace evenkeel::cli {
 class Client {
  public:
   // `roots`: the PEM roots of the controller's certificate; empty: no TLS.
-  explicit Client(std::string address, const std::string& roots = {});
+  // `user`: the name that the controller notes with what is asked (Operation.requested_by); empty: none.
+  explicit Client(std::string address, const std::string& roots = {}, std::string user = {});
 
   const std::string& address() const { return address_; }
   evenkeel::v1::Control::Stub& stub() { return *stub_; }
@@ -34,7 +35,10 @@ class Client {
   absl::Status Explain(const grpc::Status& status, absl::string_view what) const;
 
  private:
+  std::unique_ptr<grpc::ClientContext> Named() const;
+
   const std::string address_;
+  const std::string user_;
   const std::unique_ptr<evenkeel::v1::Control::Stub> stub_;
 };
 

@@ -63,5 +63,13 @@ extern const Command kResumeCommand;
 extern const Command kExplainCommand;
 extern const Command kHeatCommand;
 extern const Command kRecordCommand;
+extern const Command kModeCommand;
+extern const Command kTopCommand;
+extern const Command kMapSaveCommand;
+extern const Command kMapApplyCommand;
+extern const Command kMapDiffCommand;
+extern const Command kMapRollbackCommand;
+extern const Command kMapPinCommand;
+extern const Command kMapUnpinCommand;
 
 }  // namespace evenkeel::cli

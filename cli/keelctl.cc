@@ -18,14 +18,16 @@ namespace evenkeel::cli {
 namespace {
 
 const Command* const kCommands[] = {
-    &kGroupsCommand,  &kRanksCommand,    &kStatsCommand,      &kMapCommand,    &kRearrangeCommand, &kAdmitCommand,
-    &kDrainCommand,   &kCheckCommand,    &kOperationsCommand, &kCancelCommand, &kPlanCommand,      &kConvertCommand,
-    &kShowCommand,    &kPoliciesCommand, &kSimulateCommand,   &kLoadCommand,   &kPauseCommand,     &kResumeCommand,
-    &kExplainCommand, &kHeatCommand,     &kRecordCommand};
+    &kGroupsCommand,   &kRanksCommand,    &kStatsCommand,       &kMapCommand,    &kRearrangeCommand, &kAdmitCommand,
+    &kDrainCommand,    &kCheckCommand,    &kOperationsCommand,  &kCancelCommand, &kPlanCommand,      &kConvertCommand,
+    &kShowCommand,     &kPoliciesCommand, &kSimulateCommand,    &kLoadCommand,   &kPauseCommand,     &kResumeCommand,
+    &kExplainCommand,  &kHeatCommand,     &kRecordCommand,      &kModeCommand,   &kTopCommand,       &kMapSaveCommand,
+    &kMapApplyCommand, &kMapDiffCommand,  &kMapRollbackCommand, &kMapPinCommand, &kMapUnpinCommand};
 
 constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
     {"credentials", "FILE", "PEM roots of the controller's certificate; without it no TLS"},
+    {"as", "NAME", "who asks, noted with operations (default $USER); nobody checks it"},
 };
 constexpr Option kCommonOptions[] = {
     {"json", "", "print for programs: one JSON object; a controller's answers as protobuf writes them"},
@@ -102,7 +104,7 @@ std::vector<std::string> CommandFirst(std::span<const std::string> words) {
   std::vector<std::string> ordered(words.begin(), words.end());
   size_t at = 0;
   while (at < ordered.size() && ordered[at].starts_with("--"))
-    at += ordered[at] == "--controller" || ordered[at] == "--credentials" ? 2 : 1;
+    at += ordered[at] == "--controller" || ordered[at] == "--credentials" || ordered[at] == "--as" ? 2 : 1;
   if (at < ordered.size())
     std::rotate(ordered.begin(), ordered.begin() + static_cast<std::ptrdiff_t>(at),
                 ordered.begin() + static_cast<std::ptrdiff_t>(at + NumWords(ordered, at)));
@@ -169,7 +171,8 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
       err << "keelctl " << ordered[0] << ": " << roots.status().message() << "\n";
       return kUsage;
     }
-    client.emplace(arguments->Get("controller", surroundings.default_controller), *roots);
+    client.emplace(arguments->Get("controller", surroundings.default_controller), *roots,
+                   arguments->Get("as", surroundings.user));
   }
   const bool json = arguments->Has("json");
   const auto status = (*command)->run({*arguments, client ? &*client : nullptr, out, err, json,

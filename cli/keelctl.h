@@ -13,6 +13,7 @@ struct Surroundings {
   std::string default_controller = "127.0.0.1:7400";
   bool terminal = false;      // the output is one
   bool err_terminal = false;  // the error output is one
+  std::string user = {};      // who types
 };
 
 // `words` without the program's name. Exit statuses as in command.h.

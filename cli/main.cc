@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   const std::vector<std::string> words(argv + 1, argv + argc);
   evenkeel::cli::Surroundings surroundings;
   if (const char* address = std::getenv("EVENKEEL_CONTROLLER")) surroundings.default_controller = address;
+  if (const char* user = std::getenv("USER")) surroundings.user = user;
   surroundings.terminal = isatty(STDOUT_FILENO) == 1;
   surroundings.err_terminal = isatty(STDERR_FILENO) == 1;
   return evenkeel::cli::RunKeelctl(words, surroundings, std::cout, std::cerr);

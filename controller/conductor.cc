@@ -8,7 +8,6 @@
 #include <variant>
 #include <vector>
 
-#include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -16,13 +15,12 @@
 #include "algos/placement.h"
 #include "algos/policies/registry.h"
 #include "controller/convert_operation.h"
+#include "controller/request_id.h"
 #include "runtime/clock.h"
 
 namespace evenkeel::controller {
 namespace {
 
-constexpr size_t kRequestIdBytesMax = 128;
-constexpr size_t kReasonBytesMax = 1024;
 constexpr uint64_t kLoadTokensMax = uint64_t{1} << 40;  // of an expert of a layer, where a load is given
 
 template <typename... Fs>
@@ -31,17 +29,6 @@ struct Overloaded : Fs... {
 };
 template <typename... Fs>
 Overloaded(Fs...) -> Overloaded<Fs...>;
-
-absl::Status CheckRequestId(const std::string& id) {
-  if (id.size() > kRequestIdBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request_id is ", id.size(), " bytes long: at most ", kRequestIdBytesMax, " wanted"));
-  }
-  for (const char c : id) {
-    if (c <= 0x20 || c >= 0x7F) return absl::InvalidArgumentError("request_id has a character that is not printable");
-  }
-  return absl::OkStatus();
-}
 
 absl::Status CheckAgainst(const GroupStatus& group, const RearrangeRequested& request) {
   for (LayerId layer : request.layers) {
@@ -94,11 +81,6 @@ absl::Status CheckOptions(const std::string& name, const RearrangeRequested& req
     return absl::InvalidArgumentError(absl::StrCat("placements go with policy static, not ", name));
   }
   return algos::ReadOptions(policy.name, policy.options, config).status();
-}
-
-std::string MadeUpId(const char* what) {
-  absl::BitGen generator;
-  return absl::StrCat(what, "-", absl::Hex(absl::Uniform<uint64_t>(generator), absl::kZeroPad16));
 }
 
 }  // namespace
@@ -166,7 +148,10 @@ void Conductor::CarryOut(const Effect& effect) {
                    keeper_.AssertHeld();
                    keeper_.KeepLoad(persist.load);
                  },
-                 [&](const Note& note) { spdlog::info("group {} {}", note.group, note.text); },
+                 [&](const Note& note) {
+                   const auto level = note.is_alert ? spdlog::level::warn : spdlog::level::info;
+                   spdlog::log(level, "group {} {}{}", note.group, note.is_alert ? "alert: " : "", note.text);
+                 },
                  [&](const PersistTerm& persist) {
                    strand_.AssertHeld();
                    keeper_.AssertHeld();
@@ -282,43 +267,6 @@ absl::StatusOr<std::string> Conductor::Drain(DrainRequested request) {
   if (request.operation_id.empty()) request.operation_id = MadeUpId("drain");
   Step(request);
   return request.operation_id;
-}
-
-absl::StatusOr<OperationProgress> Conductor::Pause(const std::string& group, const std::string& reason) {
-  if (reason.size() > kReasonBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("reason is ", reason.size(), " bytes long: at most ", kReasonBytesMax, " wanted"));
-  }
-  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
-  EVENKEEL_ASSIGN_OR_RETURN(const std::string name, ResolveGroup(group));
-  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus status,
-                            coordinator_.GetGroup(name, runtime::MonotonicNow(), GroupDetail::kSummary));
-  if (!status.paused_by.empty()) return coordinator_.GetOperation(status.paused_by);
-  const std::string id = MadeUpId("pause");
-  Step(PauseRequested{id, name, reason});
-  return coordinator_.GetOperation(id);
-}
-
-absl::StatusOr<OperationProgress> Conductor::Resume(const std::string& group) {
-  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
-  EVENKEEL_ASSIGN_OR_RETURN(const std::string name, ResolveGroup(group));
-  EVENKEEL_ASSIGN_OR_RETURN(const GroupStatus status,
-                            coordinator_.GetGroup(name, runtime::MonotonicNow(), GroupDetail::kSummary));
-  if (status.paused_by.empty()) return absl::FailedPreconditionError(absl::StrCat("group ", name, " is not paused"));
-  Step(ResumeRequested{name});
-  return coordinator_.GetOperation(status.paused_by);
-}
-
-absl::StatusOr<OperationProgress> Conductor::Cancel(const std::string& operation_id) {
-  EVENKEEL_ASSIGN_OR_RETURN(const OperationProgress operation, coordinator_.GetOperation(operation_id));
-  if (operation.state == OperationState::kCancelled) return operation;
-  if (IsFinal(operation.state)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("operation ", operation_id, " has ended already: ", NameOf(operation.state)));
-  }
-  EVENKEEL_RETURN_IF_ERROR(CheckLeads());
-  Step(CancelRequested{operation_id});
-  return coordinator_.GetOperation(operation_id);
 }
 
 void Conductor::WhenKept(const std::string& operation_id, Keeper::Kept kept) {

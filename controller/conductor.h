@@ -15,6 +15,9 @@
 #include <functional>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "absl/container/btree_map.h"
 #include "absl/status/status.h"
@@ -70,12 +73,26 @@ class Conductor {
   absl::StatusOr<std::string> Drain(DrainRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   // The operation of the pause, as it then is. See Control.Pause and Resume.
-  absl::StatusOr<OperationProgress> Pause(const std::string& group, const std::string& reason)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
-  absl::StatusOr<OperationProgress> Resume(const std::string& group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<OperationProgress> Pause(PauseRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<OperationProgress> Resume(ResumeRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   // The operation as it then is. See Control.CancelOperation for errors.
-  absl::StatusOr<OperationProgress> Cancel(const std::string& operation_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<OperationProgress> Cancel(const CancelRequested& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // Likewise, of what stands for a mode, for pins; those that were ended. See Control.SetMode, Pin and Unpin.
+  absl::StatusOr<OperationProgress> SetMode(SetModeRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<OperationProgress> Pin(PinRequested request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<std::vector<OperationProgress>> Unpin(UnpinRequested request, bool all)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+
+  // Placements of named layers, or those that a rollback goes back to.
+  using MapTarget = std::variant<std::vector<std::pair<LayerId, algos::Placement>>, RollbackTarget>;
+  // Starts the rearrangement to them, as Rearrange; its policy, layers and placements are chosen here. See
+  // Control.SetMap and Rollback.
+  absl::StatusOr<std::string> GoTo(const MapTarget& target, RearrangeRequested request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
+  absl::StatusOr<MapDiff> Diff(const std::string& group, const MapTarget& target) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
 
   // Called at every change of any operation, until Unwatch.
   WatcherId Watch(OperationWatcher watcher) ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
@@ -97,6 +114,8 @@ class Conductor {
   void Stop() { keeper_.Stop(); }
 
  private:
+  absl::StatusOr<NamedPlacements> Resolve(const std::string& group, const MapTarget& target) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   // Not OK while nothing may be started.
   absl::Status CheckLeads() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);
   void CarryOutWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand_);

@@ -22,6 +22,7 @@
 #include "absl/strings/str_split.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/eplb_config.h"
 #include "controller/group_config.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/config.pb.h"
@@ -157,6 +158,27 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
   return settings;
 }
 
+namespace {
+
+absl::StatusOr<std::vector<std::string>> ApplyEplbFlags(const ConfigFlags& flags, v1::ControllerConfig& config) {
+  std::vector<std::string> warnings;
+  if (!flags.eplb_config.empty()) {
+    std::string json = flags.eplb_config;
+    if (!absl::StartsWith(absl::StripLeadingAsciiWhitespace(json), "{")) {
+      EVENKEEL_ASSIGN_OR_RETURN(json, ReadFile(flags.eplb_config));
+    }
+    EVENKEEL_ASSIGN_OR_RETURN(warnings, ApplyEplbConfig(json, &config));
+  }
+  const bool off = flags.enable_eplb.has_value() ? !*flags.enable_eplb : !flags.eplb_config.empty();
+  if (off) config.mutable_defaults()->set_mode("off");
+  if (off && !flags.enable_eplb.has_value()) {
+    warnings.push_back("--eplb-config without --enable-eplb: the mode is off");
+  }
+  return warnings;
+}
+
+}  // namespace
+
 absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
   v1::ControllerConfig config;
   if (!flags.config_path.empty()) {
@@ -170,7 +192,10 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
   if (!flags.log_format.empty()) config.set_log_format(flags.log_format);
   if (!flags.policy.empty()) config.mutable_defaults()->set_policy(flags.policy);
   if (flags.episode_steps.has_value()) config.mutable_defaults()->set_episode_steps(*flags.episode_steps);
-  return SettingsOf(config);
+  EVENKEEL_ASSIGN_OR_RETURN(std::vector<std::string> warnings, ApplyEplbFlags(flags, config));
+  EVENKEEL_ASSIGN_OR_RETURN(ControllerSettings settings, SettingsOf(config));
+  settings.warnings = std::move(warnings);
+  return settings;
 }
 
 namespace {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -43,18 +44,23 @@ struct ControllerSettings {
   std::string log_format = "text";
   FastDeploySettings fastdeploy;
   CoordinatorSettings coordinator;
+  std::vector<std::string> warnings = {};  // what of the flags has another meaning than it may seem
 };
 
 // Values that go before those of the file; empty: not given.
 struct ConfigFlags {
-  std::string config_path;
-  std::string listen;
+  std::string config_path = {};
+  std::string listen = {};
   std::optional<std::string> http_listen = {};  // may be given as empty
   std::string store;
   std::string log_level;
   std::string log_format = {};
   std::string policy = {};                     // of `defaults`
   std::optional<uint32_t> episode_steps = {};  // of `defaults`
+  // An object of eplb_config.h, or the file that holds one, over `defaults`; with it the mode of `defaults` is off unless
+  // `enable_eplb` is true. `enable_eplb` false: off in any case.
+  std::string eplb_config = {};
+  std::optional<bool> enable_eplb = {};
 };
 
 // Protobuf's JSON form if the first character is '{', else its text form. `source` names it in errors.

@@ -1,17 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/control_calls.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+
 #include "algos/base/status_macros.h"
 #include "controller/convert_operation.h"
 #include "controller/grpc_status.h"
 
 namespace evenkeel::controller {
 
+namespace {
+
+constexpr size_t kCallerBytesMax = 128;
+
+// Empty where it is not given; what is not printable becomes '?'.
+std::string Metadata(const grpc::CallbackServerContext& context, const char* name) {
+  const auto found = context.client_metadata().find(name);
+  if (found == context.client_metadata().end()) return {};
+  std::string text(found->second.data(), std::min(found->second.size(), kCallerBytesMax));
+  for (char& c : text) {
+    if (c < 0x20 || c >= 0x7F) c = '?';
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ControlCalls::CallerOf(const Context& context) {
+  std::string address = context.peer();
+  // Calls by HTTP come from within, and bring their own peer's address along.
+  if (absl::StartsWith(address, "inproc")) address = absl::StrCat("http:", Metadata(context, "evenkeel-peer"));
+  const std::string name = Metadata(context, "evenkeel-user");
+  return name.empty() ? address : absl::StrCat(name, " (", address, ")");
+}
+
 ControlCalls::Unary* ControlCalls::Answer(Context* context, std::function<absl::Status()> answer) {
   Unary* reactor = context->DefaultReactor();
   const absl::Status posted = strand.Post([this, reactor, answer = std::move(answer)] {
     strand.AssertHeld();
     reactor->Finish(ToGrpc(answer()));
+  });
+  if (!posted.ok()) reactor->Finish(ToGrpc(posted));
+  return reactor;
+}
+
+ControlCalls::Unary* ControlCalls::AnswerKept(Context* context, v1::Operation* response,
+                                              std::function<absl::StatusOr<OperationProgress>()> change) {
+  Unary* reactor = context->DefaultReactor();
+  const absl::Status posted = strand.Post([this, reactor, response, change = std::move(change)] {
+    strand.AssertHeld();
+    conductor.AssertHeld();
+    const absl::StatusOr<OperationProgress> operation = change();
+    if (!operation.ok()) return reactor->Finish(ToGrpc(operation.status()));
+    ToProto(*operation, Decisions::kLeftOut, response);
+    conductor.WhenKept(operation->id, [reactor, id = operation->id](const absl::Status& kept) {
+      reactor->Finish(ToGrpc(kept.ok() ? kept : NotKept(id, kept)));
+    });
   });
   if (!posted.ok()) reactor->Finish(ToGrpc(posted));
   return reactor;

@@ -45,8 +45,15 @@ class ControlCalls : public v1::Control::CallbackService {
  protected:
   ControlCalls(runtime::Strand& the_strand, Conductor& the_conductor) : strand(the_strand), conductor(the_conductor) {}
 
+  // Who calls: the name that the caller gives itself, which nobody has checked, and its address.
+  static std::string CallerOf(const Context& context);
+
   // Runs `answer` on the strand and finishes the call with its status.
   Unary* Answer(Context* context, std::function<absl::Status()> answer);
+
+  // Answers with the operation that `change` changed on the strand, once the store has it.
+  Unary* AnswerKept(Context* context, v1::Operation* response,
+                    std::function<absl::StatusOr<OperationProgress>()> change);
 
   // A watching call: `begin` runs on the strand and may refuse; Forgotten follows on the strand when it is over.
   template <typename Message>

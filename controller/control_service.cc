@@ -16,7 +16,7 @@
 #include "controller/convert_operation.h"
 #include "controller/convert_status.h"
 #include "controller/grpc_status.h"
-#include "controller/rank_calls.h"
+#include "controller/map_calls.h"
 #include "controller/stateless_plan.h"
 #include "controller/stats_watchers.h"
 #include "proto/evenkeel/v1/control.grpc.pb.h"
@@ -30,32 +30,18 @@ constexpr uint32_t kWatchIntervalMaxMs = 3'600'000;
 constexpr uint32_t kWindowsMax = 100'000;
 constexpr uint64_t kSpanMaxMs = uint64_t{366} * 86'400'000;
 
-// Ascending, each once.
-absl::StatusOr<std::vector<LayerId>> LayersOf(const google::protobuf::RepeatedField<uint32_t>& layers) {
-  std::vector<LayerId> ids;
-  if (layers.size() > 4096)
-    return absl::InvalidArgumentError(absl::StrCat(layers.size(), " layers: at most 4096 wanted"));
-  for (uint32_t layer : layers) {
-    if (layer > 4095) return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": 0 to 4095 wanted"));
-    ids.push_back(LayerId(static_cast<int32_t>(layer)));
-  }
-  std::ranges::sort(ids);
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  return ids;
-}
-
 }  // namespace
 
-struct ControlService::State : public RankCalls {
+struct ControlService::State : public MapCalls {
   State(runtime::Strand& the_strand, Conductor& the_conductor, std::string the_default_policy)
-      : RankCalls(the_strand, the_conductor),
+      : MapCalls(the_strand, the_conductor),
         default_policy(std::move(the_default_policy)),
         plans({.name = "asked plans", .queue_capacity = kPlansMax}) {}
 
   // ---- Calls
 
-  OperationStream* Rearrange(Context*, const v1::RearrangeRequest* request) override {
-    return Start([this, request = *request]() -> absl::StatusOr<std::string> {
+  OperationStream* Rearrange(Context* context, const v1::RearrangeRequest* request) override {
+    return Start([this, request = *request, by = CallerOf(*context)]() -> absl::StatusOr<std::string> {
       strand.AssertHeld();
       conductor.AssertHeld();
       RearrangeRequested wanted{.operation_id = request.request_id(),
@@ -65,6 +51,7 @@ struct ControlService::State : public RankCalls {
                                 .dry_run = request.dry_run(),
                                 .policy_options = {request.policy_options().begin(), request.policy_options().end()},
                                 .load = {request.load().begin(), request.load().end()}};
+      wanted.by = by;
       EVENKEEL_ASSIGN_OR_RETURN(wanted.layers, LayersOf(request.layers()));
       EVENKEEL_ASSIGN_OR_RETURN(wanted.placements, PlacementsOf("rearrange.placements", request.placements()));
       return conductor.Rearrange(std::move(wanted));
@@ -193,43 +180,26 @@ struct ControlService::State : public RankCalls {
     return absl::OkStatus();
   }
 
-  // Answers with the operation that `change` changed on the strand, once the store has it.
-  Unary* AnswerKept(Context* context, v1::Operation* response,
-                    std::function<absl::StatusOr<OperationProgress>()> change) {
-    Unary* reactor = context->DefaultReactor();
-    const absl::Status posted = strand.Post([this, reactor, response, change = std::move(change)] {
-      strand.AssertHeld();
-      conductor.AssertHeld();
-      const absl::StatusOr<OperationProgress> operation = change();
-      if (!operation.ok()) return reactor->Finish(ToGrpc(operation.status()));
-      ToProto(*operation, Decisions::kLeftOut, response);
-      conductor.WhenKept(operation->id, [reactor, id = operation->id](const absl::Status& kept) {
-        reactor->Finish(ToGrpc(kept.ok() ? kept : NotKept(id, kept)));
-      });
-    });
-    if (!posted.ok()) reactor->Finish(ToGrpc(posted));
-    return reactor;
-  }
-
   Unary* CancelOperation(Context* context, const v1::CancelOperationRequest* request,
                          v1::Operation* response) override {
-    return AnswerKept(context, response, [this, id = request->id()] {
+    return AnswerKept(context, response, [this, id = request->id(), by = CallerOf(*context)] {
       conductor.AssertHeld();
-      return conductor.Cancel(id);
+      return conductor.Cancel({id, by});
     });
   }
 
   Unary* Pause(Context* context, const v1::PauseRequest* request, v1::Operation* response) override {
-    return AnswerKept(context, response, [this, group = request->group(), reason = request->reason()] {
+    PauseRequested wanted{{}, request->group(), request->reason(), CallerOf(*context)};
+    return AnswerKept(context, response, [this, wanted = std::move(wanted)] {
       conductor.AssertHeld();
-      return conductor.Pause(group, reason);
+      return conductor.Pause(wanted);
     });
   }
 
   Unary* Resume(Context* context, const v1::ResumeRequest* request, v1::Operation* response) override {
-    return AnswerKept(context, response, [this, group = request->group()] {
+    return AnswerKept(context, response, [this, group = request->group(), by = CallerOf(*context)] {
       conductor.AssertHeld();
-      return conductor.Resume(group);
+      return conductor.Resume({group, by});
     });
   }
 
@@ -266,7 +236,7 @@ struct ControlService::State : public RankCalls {
 
   void Forgotten(uint64_t call) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand) {
     stats.Remove(call);
-    RankCalls::Forgotten(call);
+    MapCalls::Forgotten(call);
   }
 
   const std::string default_policy;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -46,7 +47,7 @@ LayerDecisions DecisionsOf(const v1::Operation& message) {
   for (const v1::LayerDecision& decision : message.decisions()) {
     decisions.push_back({.layer = LayerId(CountOf(decision.layer())),
                          .act = decision.act(),
-                         .why = OneDown(decision.why(), DecisionReason::kBehind, DecisionReason::kStays),
+                         .why = OneDown(decision.why(), DecisionReason::kFrozen, DecisionReason::kStays),
                          .reason = decision.reason(),
                          .imbalance_before = decision.imbalance_before(),
                          .imbalance_after = decision.imbalance_after(),
@@ -58,9 +59,9 @@ LayerDecisions DecisionsOf(const v1::Operation& message) {
 }
 
 // Those that a layer may have as its number.
-std::vector<LayerId> LayersOf(const v1::Operation& message) {
+std::vector<LayerId> LayersOf(const google::protobuf::RepeatedField<uint32_t>& numbers) {
   std::vector<LayerId> layers;
-  for (uint32_t layer : message.layers()) {
+  for (uint32_t layer : numbers) {
     if (layer < 4096) layers.push_back(LayerId(static_cast<int32_t>(layer)));
   }
   return layers;
@@ -75,7 +76,29 @@ std::vector<RankId> RanksOf(const v1::Operation& message) {
   return ranks;
 }
 
+// Likewise.
+std::vector<algos::Pin> PinsOf(const v1::Operation& message) {
+  std::vector<algos::Pin> pins;
+  for (const v1::PlanPin& pin : message.pins()) {
+    if (pin.layer() >= 4096 || pin.expert() >= 65536 || pin.rank() >= 65536) continue;
+    pins.push_back({LayerId(static_cast<int32_t>(pin.layer())), ExpertId(static_cast<int32_t>(pin.expert())),
+                    RankId(static_cast<int32_t>(pin.rank()))});
+  }
+  return pins;
+}
+
+std::optional<Mode> ModeOf(const v1::Operation& message) {
+  const absl::StatusOr<Mode> mode = ParseMode(message.mode());
+  return mode.ok() ? std::optional<Mode>(*mode) : std::nullopt;
+}
+
 }  // namespace
+
+void ToProto(const algos::Pin& value, v1::PlanPin* message) {
+  message->set_layer(Count(value.layer.value()));
+  message->set_expert(Count(value.expert.value()));
+  message->set_rank(Count(value.rank.value()));
+}
 
 const char* NameOf(OperationState state) {
   static constexpr const char* kNames[] = {"planning", "running",    "done",     "failed",
@@ -84,7 +107,8 @@ const char* NameOf(OperationState state) {
 }
 
 const char* NameOf(Cause cause) {
-  static constexpr const char* kNames[] = {"operator", "slow_loop", "emergency", "takeover", "admit", "drain", "pause"};
+  static constexpr const char* kNames[] = {"operator", "slow_loop", "emergency", "takeover", "admit",
+                                           "drain",    "pause",     "mode",      "pin"};
   return kNames[static_cast<size_t>(cause)];
 }
 
@@ -119,6 +143,12 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
   message->set_planning_us(absl::ToInt64Microseconds(value.planning));
   message->set_retiring_us(absl::ToInt64Microseconds(value.retiring));
   message->set_moving_us(absl::ToInt64Microseconds(value.moving));
+  message->set_requested_by(value.requested_by);
+  message->set_request(value.request);
+  message->set_ended_by(value.ended_by);
+  if (value.mode.has_value()) message->set_mode(NameOf(*value.mode));
+  for (const algos::Pin& pin : value.pins) ToProto(pin, message->add_pins());
+  for (LayerId layer : value.frozen) message->add_frozen_layers(Count(layer.value()));
   if (decisions == Decisions::kLeftOut || value.decisions == nullptr) return;
   for (const LayerDecision& decision : *value.decisions) Fill(decision, message->add_decisions());
 }
@@ -126,10 +156,10 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
 OperationProgress OperationOf(const v1::Operation& message) {
   return {.id = message.id(),
           .group = message.group(),
-          .cause = OneDown(message.cause(), Cause::kPause, Cause::kOperator),
+          .cause = OneDown(message.cause(), Cause::kPin, Cause::kOperator),
           .state = OneDown(message.state(), OperationState::kCancelled, OperationState::kFailed),
           .policy = message.policy(),
-          .layers = LayersOf(message),
+          .layers = LayersOf(message.layers()),
           .for_operator = message.for_operator(),
           .cancel_requested = message.cancel_requested(),
           .dry_run = message.dry_run(),
@@ -152,7 +182,13 @@ OperationProgress OperationOf(const v1::Operation& message) {
           .phase = message.phase(),
           .planning = absl::Microseconds(message.planning_us()),
           .retiring = absl::Microseconds(message.retiring_us()),
-          .moving = absl::Microseconds(message.moving_us())};
+          .moving = absl::Microseconds(message.moving_us()),
+          .requested_by = message.requested_by(),
+          .request = message.request(),
+          .ended_by = message.ended_by(),
+          .mode = ModeOf(message),
+          .pins = PinsOf(message),
+          .frozen = LayersOf(message.frozen_layers())};
 }
 
 }  // namespace evenkeel::controller

@@ -9,6 +9,7 @@
 
 namespace evenkeel::v1 {
 class Operation;
+class PlanPin;
 }  // namespace evenkeel::v1
 
 namespace evenkeel::controller {
@@ -17,6 +18,8 @@ namespace evenkeel::controller {
 enum class Decisions { kLeftOut, kIncluded };
 
 void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation* message);
+
+void ToProto(const algos::Pin& value, v1::PlanPin* message);
 
 // Of what ToProto wrote; unknown causes and states become kOperator and kFailed.
 OperationProgress OperationOf(const v1::Operation& message);

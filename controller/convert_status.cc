@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 
+#include "controller/convert_operation.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/control.pb.h"
 
@@ -57,11 +58,26 @@ void Fill(const WaveBlocked& value, v1::WaveBlocked* message) {
   message->set_num_waves_undone(Count(value.num_waves_undone));
 }
 
+void Fill(const PinStatus& value, v1::StandingPins* message) {
+  message->set_operation(value.operation_id);
+  for (const algos::Pin& pin : value.pins) ToProto(pin, message->add_pins());
+  for (LayerId layer : value.frozen) message->add_frozen_layers(Count(layer.value()));
+  message->set_reason(value.reason);
+}
+
+void Fill(const RollbackPoint& value, v1::RollbackPoint* message) {
+  message->set_operation(value.operation_id);
+  proto::ToProto(value.epoch, message->mutable_epoch());
+  message->set_time_unix_us(Micros(value.time));
+  message->set_num_layers(Count(value.num_layers));
+}
+
 void Fill(const GroupTotals& value, v1::GroupTotals* message) {
   message->set_tokens(value.tokens);
   message->set_unrouted_tokens(value.unrouted_tokens);
   message->set_load_reports(value.load_reports);
   message->set_shares_updates(value.shares_updates);
+  message->set_shares_shadowed(value.shares_shadowed);
   message->set_publishes(value.publishes);
   message->set_maps_refused(value.maps_refused);
   message->set_rollouts(value.rollouts);
@@ -102,8 +118,24 @@ void ToProto(const GroupStatus& value, Detail detail, v1::Group* message) {
     for (const MemberStatus& member : value.waiting) Fill(member, message->add_waiting());
     for (const LayerStatus& layer : value.layers) Fill(layer, message->add_layers());
     for (const WaveBlocked& blocked : value.waves_blocked) Fill(blocked, message->add_waves_blocked());
+    for (const PinStatus& pins : value.pins) Fill(pins, message->add_pins());
+    for (const RollbackPoint& point : value.rollback_points) Fill(point, message->add_rollback_points());
   }
-  for (const std::string& alert : value.alerts) message->add_alerts(alert);
+  for (const Alert& alert : value.alerts) {
+    v1::Alert* out = message->add_alerts();
+    out->set_text(alert.text);
+    out->set_began_unix_us(Micros(alert.began));
+    if (alert.ended.has_value()) out->set_ended_unix_us(Micros(*alert.ended));
+  }
+  message->set_mode(NameOf(value.mode));
+  message->set_mode_set_by(value.mode_set_by);
+  if (value.mode == Mode::kShadow) {
+    v1::ShadowShares* shadow = message->mutable_shadow_shares();
+    shadow->set_time_unix_us(Micros(value.shadow_time));
+    shadow->set_num_layers(Count(value.shadow_layers));
+    shadow->set_imbalance_before(value.shadow_before);
+    shadow->set_imbalance_after(value.shadow_after);
+  }
   message->set_imbalance_gap(value.imbalance_gap);
   for (const std::string& why : value.ineffective) message->add_ineffective(why);
   message->set_paused_by(value.paused_by);
@@ -164,6 +196,24 @@ void ToProto(const GroupMaps& value, const algos::Shape& shape, v1::GroupMaps* m
       out->add_slot_experts(slot.expert.value());
       out->add_slot_generations(slot.generation);
     }
+  }
+}
+
+void ToProto(const MapDiff& value, v1::MapDiff* message) {
+  message->set_group(value.group);
+  proto::ToProto(value.epoch, message->mutable_epoch());
+  message->set_num_moves(Count(value.num_moves));
+  message->set_bytes(value.bytes);
+  message->set_imbalance_before(value.imbalance_before);
+  message->set_imbalance_after(value.imbalance_after);
+  for (const LayerDiff& layer : value.layers) {
+    v1::LayerDiff* out = message->add_layers();
+    out->set_layer(Count(layer.layer.value()));
+    for (const SlotReceives& one : layer.received) ToProto({layer.layer, one.expert, one.rank}, out->add_received());
+    out->set_bytes(layer.bytes);
+    out->set_imbalance_before(layer.imbalance_before);
+    out->set_imbalance_after(layer.imbalance_after);
+    out->set_conflict(layer.conflict);
   }
 }
 

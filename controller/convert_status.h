@@ -12,6 +12,7 @@ namespace evenkeel::v1 {
 class Group;
 class GroupMaps;
 class GroupStats;
+class MapDiff;
 class RedundancyReport;
 }  // namespace evenkeel::v1
 
@@ -23,6 +24,7 @@ enum class Detail { kBrief, kFull };
 void ToProto(const GroupStatus& value, Detail detail, v1::Group* message);
 void ToProto(const GroupStats& value, v1::GroupStats* message);
 void ToProto(const GroupMaps& value, const algos::Shape& shape, v1::GroupMaps* message);
+void ToProto(const MapDiff& value, v1::MapDiff* message);
 void ToProto(const RedundancyReport& value, v1::RedundancyReport* message);
 
 }  // namespace evenkeel::controller

@@ -96,6 +96,11 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, const v
                        GroupSettings* settings) {
   GroupSettings& s = *settings;
   const auto field = [&](absl::string_view name) { return absl::StrCat(path, ".", name); };
+  if (c.has_mode()) {
+    const absl::StatusOr<Mode> mode = ParseMode(c.mode());
+    if (!mode.ok()) return absl::InvalidArgumentError(field(mode.status().message()));
+    s.mode = *mode;
+  }
   if (c.has_policy()) TakePace(c.policy(), below, settings);
   EVENKEEL_RETURN_IF_ERROR(ReadPlanning(path, c, &s.policy, &s.planning));
   if (c.has_shares_enabled()) s.shares_enabled = c.shares_enabled();
@@ -121,7 +126,7 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, const v
       {"agent_lease_ms", 100, kHourMs, c.has_agent_lease_ms(), c.agent_lease_ms(), &s.agent_lease},
       {"engine_lease_ms", 100, kDayMs, c.has_engine_lease_ms(), c.engine_lease_ms(), &s.engine_lease},
       {"agent_reconnect_max_ms", 0, kHourMs, c.has_agent_reconnect_max_ms(), c.agent_reconnect_max_ms(),
-       &s.agent_reconnect_max},
+       &s.agent.reconnect_max},
       {"drain_grace_ms", 0, kDayMs, c.has_drain_grace_ms(), c.drain_grace_ms(), &s.drain_grace},
   };
   for (const auto& time : times) {
@@ -172,6 +177,7 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, const v
 }
 
 void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
+  c->set_mode(NameOf(s.mode));
   c->set_policy(s.policy);
   WritePlanning(s.planning, c);
   c->set_shares_enabled(s.shares_enabled);
@@ -197,7 +203,7 @@ void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
   c->set_drain_grace_ms(Ms(s.drain_grace));
   c->set_agent_lease_ms(Ms(s.agent_lease));
   c->set_engine_lease_ms(Ms(s.engine_lease));
-  c->set_agent_reconnect_max_ms(Ms(s.agent_reconnect_max));
+  c->set_agent_reconnect_max_ms(Ms(s.agent.reconnect_max));
   c->set_witnesses(Count(s.witnesses));
   v1::AgentConfig* agent = c->mutable_agent();
   agent->set_report_interval_ms(Ms(s.agent.report_interval));

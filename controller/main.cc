@@ -38,6 +38,12 @@ ABSL_FLAG(std::string, policy, "",
 ABSL_FLAG(
     std::optional<uint32_t>, episode_steps, std::nullopt,
     "engine steps of an episode, in whole windows, instead of the configuration's `defaults`; 0: each window is one");
+ABSL_FLAG(std::optional<bool>, enable_eplb, std::nullopt,
+          "balance; false: the mode of groups that name none themselves is off, and so it is with --eplb_config alone");
+ABSL_FLAG(
+    std::string, eplb_config, "",
+    "JSON object, or a file that holds one, with the keys of vLLM's, vllm-ascend's or FastDeploy's eplb_config or of "
+    "the configuration's `defaults`, over these; docs/operator.md lists them");
 ABSL_FLAG(std::string, port_file, "", "write the HOST:PORT that is served into this file once it is");
 ABSL_FLAG(std::string, http_port_file, "", "write the HOST:PORT of the HTTP port into this file once it is served");
 ABSL_FLAG(bool, check_config, false, "check the configuration, print what would be in force, and end");
@@ -110,9 +116,12 @@ int main(int argc, char** argv) {
                                 .log_level = absl::GetFlag(FLAGS_log_level),
                                 .log_format = absl::GetFlag(FLAGS_log_format),
                                 .policy = absl::GetFlag(FLAGS_policy),
-                                .episode_steps = absl::GetFlag(FLAGS_episode_steps)});
+                                .episode_steps = absl::GetFlag(FLAGS_episode_steps),
+                                .eplb_config = absl::GetFlag(FLAGS_eplb_config),
+                                .enable_eplb = absl::GetFlag(FLAGS_enable_eplb)});
   if (!settings.ok()) return Fail(kExitConfig, settings.status());
   if (absl::GetFlag(FLAGS_check_config)) {
+    for (const std::string& warning : settings->warnings) fprintf(stderr, "warning: %s\n", warning.c_str());
     printf("%s\n", controller::EffectiveConfig(*settings).c_str());
     return 0;
   }
@@ -135,6 +144,7 @@ int main(int argc, char** argv) {
                                              kill(getpid(), SIGTERM);
                                            }});
   if (!daemon.ok()) return Fail(1, daemon.status());
+  for (const std::string& warning : settings->warnings) spdlog::warn("{}", warning);
   spdlog::info("settings {}", controller::EffectiveConfig(*settings));
   spdlog::info("listening on {}", (*daemon)->address());
   if (!(*daemon)->http_address().empty()) spdlog::info("serving HTTP on {}", (*daemon)->http_address());

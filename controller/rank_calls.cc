@@ -61,18 +61,18 @@ RankCalls::MembershipStream* RankCalls::WatchMembership(Context*, const v1::Watc
   });
 }
 
-RankCalls::OperationStream* RankCalls::AdmitRank(Context*, const v1::AdmitRankRequest* request) {
-  return Start([this, request = *request]() -> absl::StatusOr<std::string> {
+RankCalls::OperationStream* RankCalls::AdmitRank(Context* context, const v1::AdmitRankRequest* request) {
+  return Start([this, request = *request, by = CallerOf(*context)]() -> absl::StatusOr<std::string> {
     strand.AssertHeld();
     conductor.AssertHeld();
-    AdmitRequested wanted{.operation_id = request.request_id(), .group = request.group(), .ranks = {}};
+    AdmitRequested wanted{.operation_id = request.request_id(), .group = request.group(), .ranks = {}, .by = by};
     EVENKEEL_ASSIGN_OR_RETURN(wanted.ranks, RanksOf(request.ranks()));
     return conductor.Admit(std::move(wanted));
   });
 }
 
-RankCalls::OperationStream* RankCalls::DrainRank(Context*, const v1::DrainRankRequest* request) {
-  return Start([this, request = *request]() -> absl::StatusOr<std::string> {
+RankCalls::OperationStream* RankCalls::DrainRank(Context* context, const v1::DrainRankRequest* request) {
+  return Start([this, request = *request, by = CallerOf(*context)]() -> absl::StatusOr<std::string> {
     strand.AssertHeld();
     conductor.AssertHeld();
     if (request.grace_ms() > kGraceMsMax) {
@@ -80,7 +80,7 @@ RankCalls::OperationStream* RankCalls::DrainRank(Context*, const v1::DrainRankRe
           absl::StrCat("grace_ms is ", request.grace_ms(), ": at most ", kGraceMsMax, " wanted"));
     }
     DrainRequested wanted{
-        .operation_id = request.request_id(), .group = request.group(), .ranks = {}, .grace = std::nullopt};
+        .operation_id = request.request_id(), .group = request.group(), .ranks = {}, .grace = std::nullopt, .by = by};
     if (request.has_grace_ms()) wanted.grace = absl::Milliseconds(request.grace_ms());
     EVENKEEL_ASSIGN_OR_RETURN(wanted.ranks, RanksOf(request.ranks()));
     return conductor.Drain(std::move(wanted));

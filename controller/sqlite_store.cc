@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -162,7 +163,8 @@ absl::Status SqliteStore::SaveOperation(const OperationProgress& operation) {
   {
     Statement statement(db_, "INSERT OR REPLACE INTO operations VALUES(?, ?, ?)");
     statement.Bind(1, operation.id);
-    statement.Bind(2, message.changed_unix_us());
+    // What has not ended is kept whatever comes after it: pauses and pins may stand for long.
+    statement.Bind(2, IsFinal(operation.state) ? message.changed_unix_us() : INT64_MAX);
     statement.Bind(3, bytes);
     EVENKEEL_RETURN_IF_ERROR(StatusOf(statement.Step(), absl::StrCat("save operation ", operation.id)));
   }
@@ -186,7 +188,7 @@ absl::StatusOr<std::vector<OperationProgress>> SqliteStore::LoadOperations() {
   while (true) {
     const int code = statement.Step();
     EVENKEEL_RETURN_IF_ERROR(StatusOf(code, "load operations"));
-    if (code == SQLITE_DONE) return operations;
+    if (code == SQLITE_DONE) break;
     v1::Operation message;
     if (!message.ParseFromString(statement.Blob(0))) {
       return absl::DataLossError(
@@ -194,6 +196,8 @@ absl::StatusOr<std::vector<OperationProgress>> SqliteStore::LoadOperations() {
     }
     operations.push_back(OperationOf(message));
   }
+  std::ranges::stable_sort(operations, std::greater(), &OperationProgress::changed);
+  return operations;
 }
 
 absl::Status SqliteStore::SaveLoad(const LoadHistory& load) {

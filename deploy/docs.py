@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what docs/ says of the protos: docs/api.md as a whole, the tables of settings in docs/operator.md, and the counts of
-docs/acceptance.md.
+"""Writes what docs/ says of the protos: docs/api.md as a whole, the tables of settings in docs/operator.md (one of them from
+controller/eplb_config.cc), and the counts of docs/acceptance.md.
 
 Run from the root of the checkout: python3 deploy/docs.py [--check]. --check changes nothing and fails where a file is not
 what it would write.
@@ -188,6 +188,22 @@ def settings(blocks: list[Block]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def eplb_keys(source: str) -> str:
+    """The table of keys in controller/eplb_config.cc, and of old names."""
+    joined = re.sub(r'"\s*\n\s*"', "", source)
+    keys = re.findall(r'\{"(\w+)",\s*"([^"]*)",\s*Kind::k(\w+),\s*([\d.e]+),\s*([\d.e]+),\s*"([^"]*)",\s*"([^"]*)"\}', joined)
+    old = re.findall(r'\{"(\w+)",\s*"(\w+)"\}', joined)
+    if len(keys) != joined.count("Kind::k") - joined.count("case Kind::k") - joined.count("== Kind::k"):
+        raise ValueError(f"{len(keys)} keys found in the table")
+    lines = ["| key | of | values | setting of ours | |", "|---|---|---|---|---|"]
+    for name, whose, kind, low, high, ours, meaning in keys:
+        values = {"Switch": "true, false", "Text": "text"}.get(kind, f"{float(low):,g} to {float(high):,.0f}")
+        settings_of_ours = ", ".join(f"`{one}`" for one in ours.split(", ")) if ours else "none"
+        lines.append(f"| `{name}` | {whose} | {values} | {settings_of_ours} | {cell(meaning)} |")
+    lines += ["", "Old names: " + ", ".join(f"`{before}` (now `{now}`)" for before, now in old) + "."]
+    return "\n".join(lines) + "\n"
+
+
 def rows(acceptance: str) -> list[tuple[str, list[str]]]:
     """(id, the other cells) of every row."""
     return [(match[1], [one.strip() for one in match[2].split(" | ")]) for match in ROW.finditer(acceptance)]
@@ -216,6 +232,7 @@ def written(root: pathlib.Path) -> dict[str, str]:
     """Every file that this writes, as it is to be."""
     protos = {name: parse((root / f"proto/evenkeel/v1/{name}.proto").read_text()) for name in PROTOS}
     operator = (root / "docs/operator.md").read_text()
+    operator = between(operator, "eplb keys", eplb_keys((root / "controller/eplb_config.cc").read_text()))
     acceptance = (root / "docs/acceptance.md").read_text()
     return {
         "docs/api.md": api(protos),

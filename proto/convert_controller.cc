@@ -32,16 +32,22 @@ absl::StatusOr<ControllerMessage> ToValue(const v1::Welcome& message) {
   EVENKEEL_RETURN_IF_ERROR(CheckRange("welcome.settings.pool_bytes", settings.pool_bytes(), 0, kBytesMax));
   EVENKEEL_RETURN_IF_ERROR(CheckText("welcome.settings.snapshot_directory", settings.snapshot_directory(),
                                      kTextBytesMax, Text::kMayBeEmpty));
-  return Welcome{.term = message.term(),
-                 .settings = {.report_interval = absl::Milliseconds(settings.report_interval_ms()),
-                              .bytes_per_second_max = settings.bytes_per_second_max(),
-                              .concurrent_moves_max = static_cast<int>(settings.concurrent_moves_max()),
-                              .attempts_per_source = static_cast<int>(settings.attempts_per_source()),
-                              .transport = settings.transport(),
-                              .scrub_interval = absl::Milliseconds(settings.scrub_interval_ms()),
-                              .pool_bytes = settings.pool_bytes(),
-                              .snapshot_directory = settings.snapshot_directory(),
-                              .store_bytes_per_second = settings.store_bytes_per_second()}};
+  if (settings.has_reconnect_max_ms()) {
+    EVENKEEL_RETURN_IF_ERROR(CheckRange("welcome.settings.reconnect_max_ms", settings.reconnect_max_ms(), 0, kDayMs));
+  }
+  return Welcome{
+      .term = message.term(),
+      .settings = {.report_interval = absl::Milliseconds(settings.report_interval_ms()),
+                   .bytes_per_second_max = settings.bytes_per_second_max(),
+                   .concurrent_moves_max = static_cast<int>(settings.concurrent_moves_max()),
+                   .attempts_per_source = static_cast<int>(settings.attempts_per_source()),
+                   .transport = settings.transport(),
+                   .scrub_interval = absl::Milliseconds(settings.scrub_interval_ms()),
+                   .reconnect_max = settings.has_reconnect_max_ms() ? absl::Milliseconds(settings.reconnect_max_ms())
+                                                                    : AgentSettings().reconnect_max,
+                   .pool_bytes = settings.pool_bytes(),
+                   .snapshot_directory = settings.snapshot_directory(),
+                   .store_bytes_per_second = settings.store_bytes_per_second()}};
 }
 
 absl::StatusOr<ControllerMessage> ToValue(const v1::MapsUpdate& message, const GroupInfo& group) {
@@ -131,6 +137,7 @@ void Render(const Welcome& value, v1::ControllerMessage* out) {
   settings->set_pool_bytes(value.settings.pool_bytes);
   settings->set_snapshot_directory(value.settings.snapshot_directory);
   settings->set_store_bytes_per_second(value.settings.store_bytes_per_second);
+  settings->set_reconnect_max_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(value.settings.reconnect_max)));
 }
 
 void Render(const ViewUpdate& value, v1::ControllerMessage* out) {

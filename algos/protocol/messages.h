@@ -157,6 +157,7 @@ struct AgentSettings {
   int attempts_per_source = 1;
   std::string transport;                             // force this one; empty: best per pair
   absl::Duration scrub_interval = absl::Seconds(1);  // one live slot per interval is fingerprinted again; 0: never
+  absl::Duration reconnect_max = absl::Seconds(1);   // the longest that it waits before it comes back
   // Stores of experts beside the ranks' slots (docs/membership.md).
   uint64_t pool_bytes = 0;         // of host memory, for each host; 0: no pool
   std::string snapshot_directory;  // a folder for each group and version is made within; empty: no snapshot

@@ -7,6 +7,7 @@
 
 #include "algos/base/status_macros.h"
 #include "cli/command.h"
+#include "cli/commands/operation_text.h"
 
 namespace evenkeel::cli {
 
@@ -43,7 +44,9 @@ std::vector<std::string> ProblemsOf(const v1::Group& group) {
     problems.push_back(absl::StrCat("paused by an operator", group.pause_reason().empty() ? "" : ": ",
                                     group.pause_reason(), "; 'keelctl resume' ends it"));
   }
-  for (const std::string& alert : group.alerts()) problems.push_back("alert: " + alert);
+  for (const v1::Alert& alert : group.alerts()) {
+    if (alert.ended_unix_us() == 0) problems.push_back(AlertText(alert));
+  }
   return problems;
 }
 
@@ -102,6 +105,10 @@ absl::StatusOr<int> Run(const Context& context) {
                 << " at once without losing an expert for a moment (" << report.ranks_may_be_lost_at_once_rebalancing()
                 << " and go on rearranging), or any " << report.hosts_may_be_lost_at_once() << " hosts\n";
     ShowRisk(context, report);
+    for (const v1::Alert& alert : group.alerts()) {
+      if (alert.ended_unix_us() != 0) context.out << AlertText(alert) << "\n";
+    }
+    if (!group.mode().empty() && group.mode() != "full") context.out << ModeText(group) << "\n";
     for (const std::string& problem : problems) context.out << "problem: " << problem << "\n";
     if (problems.empty()) context.out << "nothing is wrong\n";
   }

@@ -25,6 +25,17 @@ constexpr Option kOptions[] = {
 std::string Seconds(int64_t us) { return absl::StrFormat("%.3f s", static_cast<double>(us) * 1e-6); }
 
 void ShowState(const Context& context, const v1::Group& group) {
+  if (!group.mode().empty() && group.mode() != "full") context.out << ModeText(group) << "\n";
+  if (group.shadow_shares().num_layers() > 0) {
+    context.out << absl::StrFormat(
+        "shares of %d layers would change: imbalance %s to %s (%s, mode shadow)\n", group.shadow_shares().num_layers(),
+        ImbalanceText(group.shadow_shares().imbalance_before()), ImbalanceText(group.shadow_shares().imbalance_after()),
+        TimeText(group.shadow_shares().time_unix_us()));
+  }
+  for (const v1::StandingPins& pins : group.pins()) {
+    if (pins.frozen_layers().empty()) continue;
+    context.out << pins.frozen_layers_size() << " layers are frozen by " << pins.operation() << "\n";
+  }
   if (!group.paused_by().empty()) {
     context.out << "paused by an operator" << (group.pause_reason().empty() ? "" : ": ") << group.pause_reason()
                 << "; 'keelctl resume' ends it\n";
@@ -35,10 +46,12 @@ void ShowState(const Context& context, const v1::Group& group) {
 
 void ShowOperation(const Context& context, const v1::Operation& o) {
   context.out << absl::StrFormat(
-      "%s at %s, by %s, %s: %s\nimbalance %s before, %s predicted; planned for %s, waited for ranks %s, moved for %s\n",
-      o.id(), TimeText(o.started_unix_us()), CauseText(o.cause()), StateText(o.state()), o.detail(),
-      ImbalanceText(o.imbalance_before()), ImbalanceText(o.imbalance_predicted()), Seconds(o.planning_us()),
-      Seconds(o.retiring_us()), Seconds(o.moving_us()));
+      "%s at %s, by %s, %s: %s\nasked for by %s%s\nimbalance %s before, %s predicted; planned for %s, waited for ranks "
+      "%s, moved for %s\n",
+      o.id(), TimeText(o.started_unix_us()), CauseText(o.cause()), StateText(o.state()), o.detail(), AskerText(o),
+      o.request().empty() ? "" : absl::StrCat(" (", o.request(), ")"), ImbalanceText(o.imbalance_before()),
+      ImbalanceText(o.imbalance_predicted()), Seconds(o.planning_us()), Seconds(o.retiring_us()),
+      Seconds(o.moving_us()));
   std::map<std::string, int> counts;
   for (const v1::LayerDecision& decision : o.decisions()) ++counts[decision.reason()];
   for (const auto& [reason, count] : counts) context.out << absl::StrFormat("%5d layers: %s\n", count, reason);
@@ -61,7 +74,7 @@ absl::StatusOr<int> Run(const Context& context) {
   const v1::Operation* last = nullptr;
   for (const v1::Operation& operation : response.operations()) {
     const bool decided = !operation.decisions().empty() || IsFinal(operation.state());
-    if (request.id().empty() && (operation.cause() == v1::OPERATION_CAUSE_PAUSE || !decided)) continue;
+    if (request.id().empty() && (Stands(operation.cause()) || !decided)) continue;
     last = &operation;
     break;
   }

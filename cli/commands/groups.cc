@@ -4,6 +4,7 @@
 
 #include "algos/base/status_macros.h"
 #include "cli/command.h"
+#include "cli/commands/operation_text.h"
 #include "cli/table.h"
 
 namespace evenkeel::cli {
@@ -24,14 +25,15 @@ std::string StateOf(const v1::Group& group) {
 
 std::string GroupTable(const google::protobuf::RepeatedPtrField<v1::Group>& groups) {
   Table table({"GROUP", "STATE", ">RANKS", ">LAYERS", ">EXPERTS", ">SLOTS", ">EPOCH", ">IMBALANCE", ">INITIAL",
-               ">TOKENS", ">MOVES", "POLICY", "MODEL"});
+               ">TOKENS", ">MOVES", "MODE", "POLICY", "MODEL"});
   for (const v1::Group& group : groups) {
     const v1::Shape& shape = group.info().shape();
-    table.AddRow(
-        {group.info().name(), StateOf(group), absl::StrCat(shape.num_ranks()), absl::StrCat(group.info().num_layers()),
-         absl::StrCat(shape.num_experts()), absl::StrCat(shape.num_ranks() * shape.slots_per_rank()),
-         EpochText(group.epoch()), ImbalanceText(group.imbalance_now()), ImbalanceText(group.imbalance_initial()),
-         CountText(group.totals().tokens()), CountText(group.totals().moves()), group.policy(), group.info().model()});
+    table.AddRow({group.info().name(), StateOf(group), absl::StrCat(shape.num_ranks()),
+                  absl::StrCat(group.info().num_layers()), absl::StrCat(shape.num_experts()),
+                  absl::StrCat(shape.num_ranks() * shape.slots_per_rank()), EpochText(group.epoch()),
+                  ImbalanceText(group.imbalance_now()), ImbalanceText(group.imbalance_initial()),
+                  CountText(group.totals().tokens()), CountText(group.totals().moves()), group.mode(), group.policy(),
+                  group.info().model()});
   }
   return table.ToString();
 }
@@ -72,6 +74,17 @@ std::string PlannedText(const v1::GroupTotals& totals) {
                       totals.layers_over_budget(), "\n");
 }
 
+std::string PinsText(const v1::StandingPins& pins) {
+  std::string text = absl::StrCat("pinned by ", pins.operation(), ":");
+  for (const v1::PlanPin& pin : pins.pins()) {
+    absl::StrAppend(&text, " layer ", pin.layer(), " expert ", pin.expert(), " on rank ", pin.rank(), ";");
+  }
+  if (!pins.frozen_layers().empty()) {
+    absl::StrAppend(&text, " layers ", absl::StrJoin(pins.frozen_layers(), ", "), " frozen;");
+  }
+  return absl::StrCat(text, pins.reason().empty() ? "" : " ", pins.reason(), "\n");
+}
+
 absl::StatusOr<int> ShowGroup(const Context& context, const std::string& name) {
   v1::GetGroupRequest request;
   request.set_group(name);
@@ -92,7 +105,12 @@ absl::StatusOr<int> ShowGroup(const Context& context, const std::string& name) {
     context.out << "layer " << blocked.layer() << " waits for rank " << blocked.rank() << ": " << blocked.reason()
                 << "\n";
   }
-  for (const std::string& alert : group.alerts()) context.out << "alert: " << alert << "\n";
+  for (const v1::StandingPins& pins : group.pins()) context.out << PinsText(pins);
+  for (const v1::RollbackPoint& point : group.rollback_points()) {
+    context.out << "may go back to before " << point.operation() << ", begun at " << TimeText(point.time_unix_us())
+                << " at epoch " << EpochText(point.epoch()) << " (" << point.num_layers() << " layers)\n";
+  }
+  for (const v1::Alert& alert : group.alerts()) context.out << AlertText(alert) << "\n";
   return kDone;
 }
 
@@ -119,7 +137,8 @@ const Command kGroupsCommand = {
     "One line per group. IMBALANCE is the load of the busiest rank over the mean rank (1.0 is perfect), mean over\n"
     "layers, in the last windows; INITIAL what the same tokens would have cost under the default placement.\n"
     "With --group also a line per rank and per layer, how many layers were planned and how many not, by reason\n"
-    "('keelctl operations --decisions' tells of each), what waves wait for, and alerts.\n"
+    "('keelctl operations --decisions' tells of each), what waves wait for,\n"
+    "what is pinned, operations that 'keelctl map rollback' can undo, and alerts with their times.\n"
     "--json prints evenkeel.v1.ListGroupsResponse, with --group evenkeel.v1.Group.",
     kOptions, Run};
 

@@ -41,6 +41,12 @@ constexpr Option kOptions[] = {
     {"seed", "N", "with --rank: breaks ties (default 42)"},
 };
 
+constexpr Operand kSaveOperands[] = {{"FILE", "to write"}};
+constexpr Option kSaveOptions[] = {
+    {"group", "G", "which group; may be left out where there is one"},
+    {"format", "F", "evenkeel|expert_map|sglang|trtllm (default evenkeel)"},
+};
+
 // "rank 3 slot 30 62%  rank 7 slot 64 38%".
 std::string SharesText(const v1::LayerMap& map, int first, int count, uint32_t slots_per_rank) {
   std::string text;
@@ -89,8 +95,7 @@ algos::Shape ShapeOf(const v1::GroupMaps& maps) {
           .slots_per_rank = static_cast<int>(maps.shape().slots_per_rank())};
 }
 
-absl::StatusOr<int> Write(const Context& context, const v1::GroupMaps& maps) {
-  const std::string path = context.arguments.Get("out");
+absl::StatusOr<int> Write(const Context& context, const v1::GroupMaps& maps, const std::string& path) {
   EVENKEEL_ASSIGN_OR_RETURN(const MapFormat format, FindMapFormat(context.arguments.Get("format", "evenkeel")));
   MapFile file{.shape = ShapeOf(maps)};
   for (const v1::LayerMapStatus& layer : maps.layers()) file.layers.push_back(PlanOf(layer.map(), file.shape));
@@ -184,7 +189,7 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::GroupMaps maps;
   EVENKEEL_RETURN_IF_ERROR(
       context.client->Explain(context.client->stub().GetMap(context.client->Call().get(), request, &maps), "get map"));
-  if (context.arguments.Has("out")) return Write(context, maps);
+  if (context.arguments.Has("out")) return Write(context, maps, context.arguments.Get("out"));
   if (context.arguments.Has("rank")) return ShowTable(context, maps);
   if (context.json) {
     context.out << ToJson(maps) << "\n";
@@ -194,7 +199,24 @@ absl::StatusOr<int> Run(const Context& context) {
   return kDone;
 }
 
+absl::StatusOr<int> RunSave(const Context& context) {
+  v1::GetMapRequest request;
+  request.set_group(context.arguments.Get("group"));
+  v1::GroupMaps maps;
+  EVENKEEL_RETURN_IF_ERROR(
+      context.client->Explain(context.client->stub().GetMap(context.client->Call().get(), request, &maps), "get map"));
+  return Write(context, maps, context.arguments.Get("FILE"));
+}
+
 }  // namespace
+
+const Command kMapSaveCommand = {
+    "map save",
+    "write the maps in force to a file",
+    "All layers, in any form of 'convert'; 'keelctl map apply' puts a group on them again.",
+    kSaveOptions,
+    RunSave,
+    kSaveOperands};
 
 const Command kMapCommand = {
     "map", "where experts live and how their tokens are shared",

@@ -71,14 +71,16 @@ absl::StatusOr<int> Run(const Context& context) {
     return kDone;
   }
   Table table({"STARTED", "ID", "GROUP", "CAUSE", "STATE", ">LAYERS", ">WAVES", ">MOVES", ">FAILED", ">BYTES",
-               ">SECONDS", ">BEFORE", ">PREDICTED", "DETAIL"});
+               ">SECONDS", ">BEFORE", ">PREDICTED", "ASKED BY", "DETAIL"});
   for (const v1::Operation& o : *operations) {
     table.AddRow({TimeText(o.started_unix_us()), o.id(), o.group(), CauseText(o.cause()), StateText(o.state()),
                   absl::StrCat(o.num_layers_done(), "/", o.num_layers()), absl::StrCat(o.num_waves()),
                   absl::StrCat(o.num_moves_done(), "/", o.num_moves()), absl::StrCat(o.num_moves_failed()),
                   BytesText(o.bytes_done()),
                   absl::StrFormat("%.1f", static_cast<double>(o.changed_unix_us() - o.started_unix_us()) * 1e-6),
-                  ImbalanceText(o.imbalance_before()), ImbalanceText(o.imbalance_predicted()), o.detail()});
+                  ImbalanceText(o.imbalance_before()), ImbalanceText(o.imbalance_predicted()),
+                  o.request().empty() ? AskerText(o) : absl::StrCat(AskerText(o), ", ", o.request()),
+                  o.ended_by().empty() ? o.detail() : absl::StrCat(o.detail(), "; ended by ", o.ended_by())});
   }
   context.out << (operations->empty() ? "no operation yet\n" : table.ToString());
   return kDone;
@@ -92,6 +94,7 @@ const Command kOperationsCommand = {
     "one that was decided against is 'skipped', with its reason. --decisions tells of each of its layers: whether it\n"
     "is rearranged and why, imbalance before and after, moves, and the gain that was weighed against the price, both\n"
     "in tokens of the busiest rank. They are kept for the newest operations.\n"
+    "ASKED BY is the name that the caller gave itself, which nobody has checked, its address, and the call.\n"
     "--json prints evenkeel.v1.ListOperationsResponse; with --watch one evenkeel.v1.Operation per line.",
     kOptions, Run};
 

@@ -2,16 +2,12 @@
 #include <optional>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-
 #include "algos/base/status_macros.h"
 #include "cli/command.h"
 #include "cli/commands/follow_operation.h"
 #include "cli/commands/operation_text.h"
 #include "cli/files/map_formats.h"
 #include "cli/problem_options.h"
-#include "cli/table.h"
 
 namespace evenkeel::cli {
 
@@ -29,15 +25,6 @@ constexpr Option kOptions[] = {
     {"request-id", "ID", "asking twice with one id starts one rearrangement"},
     {"timeout-s", "S", "stop waiting after S seconds; the rearrangement goes on (default 3600)"},
 };
-
-std::string ResultText(const v1::Operation& o) {
-  return absl::StrFormat(
-      "operation %s %s: %s\npolicy %s, %d layers, %d moves (%d attempts failed, %d of them corrupt), %s in %.1f s; "
-      "imbalance %s before, %s predicted\n",
-      o.id(), StateText(o.state()), o.detail(), o.policy(), o.num_layers(), o.num_moves_done(), o.num_moves_failed(),
-      o.num_corrupt(), BytesText(o.bytes_done()), static_cast<double>(o.changed_unix_us() - o.started_unix_us()) * 1e-6,
-      ImbalanceText(o.imbalance_before()), ImbalanceText(o.imbalance_predicted()));
-}
 
 absl::StatusOr<v1::RearrangeRequest> MakeRequest(const Arguments& arguments) {
   v1::RearrangeRequest request;

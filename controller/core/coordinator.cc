@@ -5,7 +5,6 @@
 #include <utility>
 #include <variant>
 
-#include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
@@ -88,7 +87,7 @@ void Coordinator::State::TakeTerm(absl::Time now, Effects& effects) {
                        now, effects);
       continue;
     }
-    if (IsRankChange(operation.cause) || operation.cause == Cause::kPause) continue;  // goes on under its id
+    if (IsRankChange(operation.cause) || Stands(operation.cause)) continue;  // goes on under its id
     operations.Close(operation.id, OperationState::kSuperseded,
                      absl::StrCat("the controller was started anew; ",
                                   operation.dry_run ? "ask again" : absl::StrCat("planned again in term ", term)),
@@ -191,90 +190,12 @@ void Coordinator::State::On(absl::Time now, const AgentDetached& event, Effects&
   sessions.erase(found);
 }
 
-// ---- Operators and plans
-
-void Coordinator::State::HandOver(Group& group) const {
-  const std::vector<OperationProgress> known = operations.List(group.state().info.name);
-  absl::btree_set<RankId> left;
-  for (auto operation = known.rbegin(); operation != known.rend(); ++operation) {
-    if (operation->cause == Cause::kPause && !IsFinished(operation->state)) {
-      group.StayPaused({operation->id, operation->detail});
-    }
-    if (!IsRankChange(operation->cause)) continue;
-    if (!IsFinished(operation->state)) group.GoOn(*operation);
-    if (operation->state != OperationState::kDone) continue;
-    for (RankId rank : operation->ranks) {
-      left.erase(rank);
-      if (operation->cause == Cause::kDrain) left.insert(rank);
-    }
-  }
-  group.KnowLeft({left.begin(), left.end()});
-}
-
-Group* Coordinator::State::GroupFor(OperationProgress asked, absl::Time now, Effects& effects) {
-  const auto group = groups.find(asked.group);
-  if (group != groups.end() && phase == Phase::kLeading) return group->second.get();
-  asked.state = OperationState::kFailed;
-  asked.detail = phase == Phase::kLeading ? std::string(FindGroup(asked.group).status().message())
-                                          : "the controller is still listening for agents";
-  operations.Begin(std::move(asked), now, effects);
-  return nullptr;
-}
-
-void Coordinator::State::On(absl::Time now, const RearrangeRequested& event, Effects& effects) {
-  if (operations.Find(event.operation_id) != nullptr) return;
-  OperationProgress asked;
-  asked.id = event.operation_id;
-  asked.group = event.group;
-  asked.policy = event.policy;
-  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnRearrange(event, now, effects);
-}
-
-void Coordinator::State::On(absl::Time now, const AdmitRequested& event, Effects& effects) {
-  if (operations.Find(event.operation_id) != nullptr) return;
-  OperationProgress asked;
-  asked.id = event.operation_id;
-  asked.group = event.group;
-  asked.cause = Cause::kAdmit;
-  asked.ranks = event.ranks;
-  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnAdmit(event, now, effects);
-}
-
-void Coordinator::State::On(absl::Time now, const DrainRequested& event, Effects& effects) {
-  if (operations.Find(event.operation_id) != nullptr) return;
-  OperationProgress asked;
-  asked.id = event.operation_id;
-  asked.group = event.group;
-  asked.cause = Cause::kDrain;
-  asked.ranks = event.ranks;
-  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnDrain(event, now, effects);
-}
-
-void Coordinator::State::On(absl::Time now, const PauseRequested& event, Effects& effects) {
-  if (operations.Find(event.operation_id) != nullptr) return;
-  OperationProgress asked;
-  asked.id = event.operation_id;
-  asked.group = event.group;
-  asked.cause = Cause::kPause;
-  if (Group* group = GroupFor(std::move(asked), now, effects)) group->OnPause(event, now, effects);
-}
-
-void Coordinator::State::On(absl::Time now, const ResumeRequested& event, Effects& effects) {
-  const auto group = groups.find(event.group);
-  if (group != groups.end() && phase == Phase::kLeading) group->second->OnResume(now, effects);
-}
+// ---- Plans and time
 
 void Coordinator::State::On(absl::Time now, const PlanComputed& event, Effects& effects) {
   for (auto& [name, group] : groups) {
     if (group->OnPlan(event, now, effects)) return;
   }
-}
-
-void Coordinator::State::On(absl::Time now, const CancelRequested& event, Effects& effects) {
-  const OperationProgress* operation = operations.Find(event.operation_id);
-  if (operation == nullptr || IsFinished(operation->state)) return;
-  const auto group = groups.find(operation->group);
-  if (group != groups.end()) group->second->OnCancel(event.operation_id, now, effects);
 }
 
 bool Coordinator::State::IsConfigured(std::string_view group) const {

@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 
 #include "controller/core/event.h"
+#include "controller/core/planning/map_diff.h"
 #include "controller/core/ranks/rank_status.h"
 #include "controller/core/status.h"
 
@@ -54,6 +55,10 @@ class Coordinator {
   absl::StatusOr<GroupMaps> GetMaps(std::string_view group, std::span<const LayerId> layers = {}) const;
   absl::StatusOr<RedundancyReport> CheckRedundancy(std::string_view group) const;
   absl::StatusOr<MembershipStatus> GetMembership(std::string_view group, absl::Time now) const;
+  // What `wanted` would move; and what a rollback would put the group on (map_diff.h).
+  absl::StatusOr<MapDiff> Diff(std::string_view group, const NamedPlacements& wanted) const;
+  absl::StatusOr<NamedPlacements> PlacementsOf(std::string_view group, const RollbackTarget& target) const;
+  absl::Status CheckPin(const PinRequested& request) const;
   // Whether the request would be begun now, and why not (rank_requests.h).
   absl::Status CheckAdmit(const AdmitRequested& request) const;
   absl::Status CheckDrain(const DrainRequested& request) const;

@@ -4,6 +4,8 @@
 
 #include "controller/core/coordinator_state.h"
 #include "controller/core/group_report.h"
+#include "controller/core/pins.h"
+#include "controller/core/planning/map_diff.h"
 #include "controller/core/ranks/rank_changes.h"
 #include "controller/core/ranks/rank_requests.h"
 
@@ -58,6 +60,23 @@ absl::StatusOr<MembershipStatus> Coordinator::GetMembership(std::string_view gro
   const auto found = state_->FindGroup(group);
   if (!found.ok()) return found.status();
   return ReportMembership((*found)->state(), now);
+}
+
+absl::StatusOr<MapDiff> Coordinator::Diff(std::string_view group, const NamedPlacements& wanted) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return DiffOf((*found)->state(), wanted);
+}
+
+absl::StatusOr<NamedPlacements> Coordinator::PlacementsOf(std::string_view group, const RollbackTarget& target) const {
+  const auto found = state_->FindGroup(group);
+  if (!found.ok()) return found.status();
+  return controller::PlacementsOf((*found)->state(), target);
+}
+
+absl::Status Coordinator::CheckPin(const PinRequested& request) const {
+  const auto found = state_->FindGroup(request.group);
+  return found.ok() ? controller::CheckPin((*found)->state(), request) : found.status();
 }
 
 absl::Status Coordinator::CheckAdmit(const AdmitRequested& request) const {

@@ -40,10 +40,17 @@ struct Coordinator::State {
   void On(absl::Time now, const DrainRequested& event, Effects& effects);
   void On(absl::Time now, const PauseRequested& event, Effects& effects);
   void On(absl::Time now, const ResumeRequested& event, Effects& effects);
+  void On(absl::Time now, const SetModeRequested& event, Effects& effects);
+  void On(absl::Time now, const PinRequested& event, Effects& effects);
+  void On(absl::Time now, const UnpinRequested& event, Effects& effects);
   void On(absl::Time, const Tick&, Effects&) {}
 
   // The group that an operator's request is for, or null: then the operation failed. Requires: its id is unknown.
   Group* GroupFor(OperationProgress asked, absl::Time now, Effects& effects);
+  // Notes who asked for an operation, and who ended it. Nothing where nobody is known.
+  void NoteAsked(std::string_view id, const std::string& by, const std::string& request, absl::Time now,
+                 Effects& effects);
+  void NoteEnded(std::string_view id, const std::string& by, absl::Time now, Effects& effects);
   // Has pauses, and operations of ranks that come or go, go on in `group`.
   void HandOver(Group& group) const;
   void Attached(absl::Time now, SessionId session, const Attach& attach, Effects& effects);

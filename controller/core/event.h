@@ -23,6 +23,7 @@
 #include "algos/policy.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
+#include "controller/core/mode.h"
 #include "controller/core/operation_progress.h"
 #include "controller/core/planning/decision.h"
 #include "controller/core/planning/load_history.h"
@@ -55,12 +56,15 @@ struct RearrangeRequested {
   PolicyOptions policy_options = {};              // over the configured ones where the policy is the same
   std::vector<uint64_t> load = {};                // [num_layers * num_experts] to plan by; empty: what was counted
   std::vector<algos::Placement> placements = {};  // of policy `static`: [num_layers], or empty: what there is
+  std::string by = {};                            // who asks, of all of these: for people
+  std::string request = "Rearrange";              // by what call
 };
 // Takes ranks in: those whose engines wait, at once, the others when theirs come.
 struct AdmitRequested {
   std::string operation_id;  // as above
   std::string group;
   std::vector<RankId> ranks;
+  std::string by = {};
 };
 // Empties ranks and takes them out of the group.
 struct DrainRequested {
@@ -68,19 +72,46 @@ struct DrainRequested {
   std::string group;
   std::vector<RankId> ranks;
   std::optional<absl::Duration> grace;  // for engines to end what they do, once empty; none: GroupSettings::drain_grace
+  std::string by = {};
 };
 // The operation ends as soon as it can; unknown and finished ones are left as they are.
 struct CancelRequested {
   std::string operation_id;
+  std::string by = {};
 };
 // The controller does nothing by itself, until ResumeRequested; nothing where the group is paused already.
 struct PauseRequested {
   std::string operation_id;  // as above; stands for the pause
   std::string group;
   std::string reason;
+  std::string by = {};
 };
 struct ResumeRequested {
   std::string group;
+  std::string by = {};
+};
+// The group gets another mode.
+struct SetModeRequested {
+  std::string operation_id;  // as above; stands for the mode
+  std::string group;
+  Mode mode = Mode::kFull;
+  std::string reason = {};
+  std::string by = {};
+};
+// Experts are to stay on ranks, and layers as they are, until UnpinRequested.
+struct PinRequested {
+  std::string operation_id;  // as above; stands for the pins
+  std::string group;
+  std::vector<algos::Pin> pins;
+  std::vector<LayerId> frozen;
+  std::string reason = {};
+  std::string by = {};
+};
+// Ends them; unknown ones are left as they are.
+struct UnpinRequested {
+  std::string group;
+  std::vector<std::string> operation_ids;
+  std::string by = {};
 };
 struct PlanComputed {
   uint64_t plan_id = 0;
@@ -90,7 +121,8 @@ struct PlanComputed {
 struct Tick {};
 
 using Event = std::variant<AgentMessageReceived, AgentDetached, RearrangeRequested, PlanComputed, Tick, CancelRequested,
-                           AdmitRequested, DrainRequested, PauseRequested, ResumeRequested>;
+                           AdmitRequested, DrainRequested, PauseRequested, ResumeRequested, SetModeRequested,
+                           PinRequested, UnpinRequested>;
 
 // ---- Effects -----------------------------------------------------------------------------------------------------
 
@@ -133,10 +165,11 @@ struct PersistOperation {
 struct PersistLoad {
   std::shared_ptr<const LoadHistory> load;
 };
-// Shares or placement changed: what the fast and slow loops decided, for logs and watchers.
+// What happened, for logs.
 struct Note {
   std::string group;
   std::string text;
+  bool is_alert = false;  // an operator should know of it
 };
 // The term of this leadership, to be durable before anything is sent under it (rule 3).
 struct PersistTerm {
@@ -155,6 +188,7 @@ using Effects = std::vector<Effect>;
 
 // Per group; every field has a default that suits a production group. Validated by the configuration's converter.
 struct GroupSettings {
+  Mode mode = Mode::kFull;  // until an operator sets another; goes before shares_enabled and placement_enabled
   std::string policy = "flex";
   // Fast loop.
   bool shares_enabled = true;
@@ -180,9 +214,8 @@ struct GroupSettings {
   absl::Duration wave_deadline = absl::Seconds(60);  // to quiesce and move; then the wave is undone
   int mismatches_until_condemned = 3;
   // Losses (docs/membership.md).
-  absl::Duration agent_lease = absl::Seconds(3);          // an agent that says nothing for so long is silent
-  absl::Duration engine_lease = absl::Seconds(30);        // so is an engine whose step gets nowhere, waiting for nobody
-  absl::Duration agent_reconnect_max = absl::Seconds(1);  // the longest that agents wait before they come back
+  absl::Duration agent_lease = absl::Seconds(3);    // an agent that says nothing for so long is silent
+  absl::Duration engine_lease = absl::Seconds(30);  // so is an engine whose step gets nowhere, waiting for nobody
   int witnesses = 2;  // engines that must wait for a silent rank before it is expelled; of two ranks, one
   // Membership.
   bool auto_rejoin = true;                         // a rank that was lost is taken in again when its engine comes back

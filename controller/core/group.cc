@@ -11,9 +11,11 @@
 #include "algos/base/status_macros.h"
 #include "controller/core/group_bytes.h"
 #include "controller/core/pause.h"
+#include "controller/core/pins.h"
 #include "controller/core/planning/group_load.h"
 #include "controller/core/planning/layer_shares.h"
 #include "controller/core/planning/load_keeping.h"
+#include "controller/core/planning/plan_outcome.h"
 #include "controller/core/planning/slow_loop.h"
 #include "controller/core/ranks/admission.h"
 #include "controller/core/ranks/losses.h"
@@ -23,6 +25,7 @@
 #include "controller/core/ranks/weights.h"
 #include "controller/core/rollout/publish_times.h"
 #include "controller/core/rollout/rollout_book.h"
+#include "controller/core/set_mode.h"
 
 namespace evenkeel::controller {
 
@@ -37,7 +40,7 @@ bool Welcomes(const Effect& effect, SessionId session) {
 void WakeBySteps(GroupState& group, absl::Time now) {
   const auto interval = static_cast<uint64_t>(group.settings.planning.placement_interval_steps);
   const uint64_t step = group.loads.newest_step();
-  if (interval == 0 || step == 0 || !group.formed || !group.settings.placement_enabled) return;
+  if (interval == 0 || step == 0 || !group.formed || !group.PlacementOn()) return;
   if (step < group.placement_step) group.placement_step = 0;
   if (step - group.placement_step < interval) return;
   group.placement_step = step;
@@ -73,6 +76,13 @@ void Group::TakeTerm(uint32_t term, Effects& effects) {
   needs_advance_ = true;
 }
 
+void Group::StayIn(Mode mode, std::string set_by) {
+  state_->mode = mode;
+  state_->mode_set_by = std::move(set_by);
+}
+
+void Group::StayPinned(std::vector<StandingPins> pins) { KeepPinsThatFit(*state_, std::move(pins)); }
+
 // ---- Who is there
 
 bool Group::MayBeReplaced(absl::Time now) const {
@@ -107,12 +117,17 @@ void Group::StartOver(const GroupInfo& info, absl::Time now) {
   const auto before = std::exchange(state_, std::make_unique<GroupState>(info, settings_, state_->term, now));
   ContinueFrom(reached);
   state_->alerts = before->alerts;
+  state_->alerts.EndAll(now);
   state_->totals = before->totals;
   state_->pause = before->pause;
+  state_->mode = before->mode;
+  state_->mode_set_by = before->mode_set_by;
+  KeepPinsThatFit(*state_, before->pins);
   bytes_ = GroupBytes(info, settings_);
 }
 
 absl::Status Group::OnAttach(SessionId session, const Attach& attach, absl::Time now, Effects& effects) {
+  state_->clock = now;
   if (CheckSameGroup(state_->info, attach.group) != absl::OkStatus() && MayBeReplaced(now)) {
     CloseOperations("the group was replaced by another", now, effects);
     StartOver(attach.group, now);
@@ -230,7 +245,26 @@ void Group::OnResume(absl::Time now, Effects& effects) {
   needs_advance_ = true;
 }
 
+void Group::OnSetMode(const SetModeRequested& request, absl::Time now, Effects& effects) {
+  SetMode({*state_, operations_, next_plan_id_}, request, now, effects);
+  needs_advance_ = true;
+}
+
+void Group::OnPin(const PinRequested& request, absl::Time now, Effects& effects) {
+  PinGroup({*state_, operations_, next_plan_id_}, request, now, effects);
+  needs_advance_ = true;
+}
+
+void Group::OnUnpin(const std::string& operation_id, absl::Time now, Effects& effects) {
+  EndPins({*state_, operations_, next_plan_id_}, operation_id, OperationState::kDone, now, effects);
+  needs_advance_ = true;
+}
+
 void Group::OnCancel(const std::string& operation_id, absl::Time now, Effects& effects) {
+  if (state_->mode_set_by == operation_id) {
+    UnsetMode({*state_, operations_, next_plan_id_}, OperationState::kCancelled, now, effects);
+  }
+  EndPins({*state_, operations_, next_plan_id_}, operation_id, OperationState::kCancelled, now, effects);
   if (state_->pause.has_value() && state_->pause->operation_id == operation_id) {
     EndPause({*state_, operations_, next_plan_id_}, OperationState::kCancelled, now, effects);
   }
@@ -250,6 +284,7 @@ bool Group::OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects) {
 void Group::Advance(absl::Time now, Effects& effects) {
   GroupState& group = *state_;
   needs_advance_ = false;
+  group.clock = now;
   group.loads.SetExpected(group.members.AttachedRanks());
   const int num_closed = group.loads.Advance(now, group.predicted);
   ObserveWindows(group, num_closed);
@@ -284,14 +319,17 @@ void Group::Advance(absl::Time now, Effects& effects) {
     for (const auto& [rank, view] : group.changes.newcomers) welcomed_.insert(group.members.at(rank).member);
     if (group.StaticReason().empty()) PlanIfDue(planning, now, effects);
   }
+  for (std::string& over : group.alerts.End(group, now)) {
+    effects.push_back(Note{group.info.name, absl::StrCat("is over: ", over)});
+  }
   SetWakeup(now);
 }
 
 void Group::AfterForming(absl::Time now) {
   GroupState& group = *state_;
-  if (settings_.placement_enabled) group.next_placement = now + settings_.placement_interval;
+  if (group.PlacementOn()) group.next_placement = now + settings_.placement_interval;
   std::optional<Unfinished> unfinished = std::exchange(unfinished_, std::nullopt);
-  if (!unfinished.has_value() || !(unfinished->for_operator || settings_.placement_enabled)) return;
+  if (!unfinished.has_value() || !(unfinished->for_operator || group.PlacementOn())) return;
   // Of a group that was replaced by a smaller one, not all layers are left.
   const bool all = unfinished->layers.empty();
   std::erase_if(unfinished->layers, [&](LayerId layer) { return layer.value() >= group.info.num_layers; });
@@ -302,7 +340,7 @@ void Group::AfterForming(absl::Time now) {
 
 Publisher::LayerMaps Group::SharesIfDue(absl::Time now) {
   GroupState& group = *state_;
-  if (!std::exchange(windows_closed_, false) || !settings_.shares_enabled || !group.publisher.published()) return {};
+  if (!std::exchange(windows_closed_, false) || !group.SharesOn() || !group.publisher.published()) return {};
   if (!group.weights.text.empty()) return {};  // replicas may differ
   if (group.pause.has_value()) return {};
   if (now < group.next_shares || !group.StaticReason().empty()) {
@@ -310,6 +348,10 @@ Publisher::LayerMaps Group::SharesIfDue(absl::Time now) {
     return {};
   }
   group.next_shares = now + settings_.shares_interval * 9 / 10;
+  if (!Acts(group.mode)) {
+    LookAtShares(group);
+    return {};
+  }
   Publisher::LayerMaps improved = ImprovedShares(group);
   if (!improved.empty()) {
     group.totals.shares_latency.Add(std::max(now - group.loads.newest_end(), absl::ZeroDuration()));

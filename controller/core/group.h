@@ -47,6 +47,9 @@ class Group {
   void RestoreLoads(std::span<const LoadHistory> stored, absl::Time now);
   // Likewise, of a pause.
   void StayPaused(Pause pause) { state_->pause = std::move(pause); }
+  // Likewise, of a mode, and of pins.
+  void StayIn(Mode mode, std::string set_by);
+  void StayPinned(std::vector<StandingPins> pins);
   // Ranks that were drained and not admitted again, by the operations of controllers before.
   void KnowLeft(std::vector<RankId> ranks) { left_before_ = std::move(ranks); }
   // Whether this member was ever welcomed by this controller.
@@ -62,6 +65,9 @@ class Group {
   void OnDrain(const DrainRequested& request, absl::Time now, Effects& effects);
   void OnPause(const PauseRequested& request, absl::Time now, Effects& effects);
   void OnResume(absl::Time now, Effects& effects);
+  void OnSetMode(const SetModeRequested& request, absl::Time now, Effects& effects);
+  void OnPin(const PinRequested& request, absl::Time now, Effects& effects);
+  void OnUnpin(const std::string& operation_id, absl::Time now, Effects& effects);
   void OnCancel(const std::string& operation_id, absl::Time now, Effects& effects);
   bool OnPlan(const PlanComputed& plan, absl::Time now, Effects& effects);
 

@@ -13,6 +13,18 @@
 
 namespace evenkeel::controller {
 
+namespace {
+
+// Until the member is expelled or another engine takes its place.
+Alerts::Lasts StaysEnded(const Member& member) {
+  return [member](const GroupState& group) {
+    const MemberRecord& record = group.members.at(member.rank);
+    return record.member == member && record.in_view() && !record.engine.alive;
+  };
+}
+
+}  // namespace
+
 absl::Status Group::OnMessage(SessionId session, RankId rank, const AgentMessage& message, absl::Time now,
                               Effects& effects) {
   MemberRecord& member = state_->members.at(rank);
@@ -20,6 +32,7 @@ absl::Status Group::OnMessage(SessionId session, RankId rank, const AgentMessage
   // One that was a member: nothing depends on it.
   if (!member.in_view() && !std::holds_alternative<EngineStatus>(message)) return absl::OkStatus();
   state_->evidence.Hear(rank, now);
+  state_->clock = now;
   // While a term is not taken only what changes the inventory counts; all else is told again after Welcome.
   if (state_->term == 0 && !std::holds_alternative<SlotLost>(message)) return absl::OkStatus();
   return std::visit([&](const auto& body) { return On(member, body, now, effects); }, message);
@@ -39,7 +52,7 @@ absl::Status Group::On(MemberRecord& member, const Quiesced& message, absl::Time
     }
     state_->Alert(absl::StrCat("rank ", rank.value(), " quiesced at epoch ", message.epoch.ToString(),
                                " with other maps than were published"),
-                  effects);
+                  nullptr, effects);
     return absl::OkStatus();
   }
   state_->publisher.Accept(rank, message.epoch);
@@ -59,6 +72,7 @@ absl::Status Group::On(MemberRecord& member, const MapsRefused& message, absl::T
 }
 
 absl::Status Group::On(MemberRecord& member, const LoadReport& message, absl::Time now, Effects&) {
+  if (!KeepsLoad(state_->mode)) return absl::OkStatus();
   const absl::Status added = state_->loads.Add(member.member.rank, message, now);
   needs_advance_ |= state_->loads.HasClosed();
   return added;
@@ -79,7 +93,8 @@ absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::
   member.engine = message;
   state_->step_times.Add(message.mean_step_time);
   if (!ended) return absl::OkStatus();
-  state_->Alert(absl::StrCat("the engine of rank ", member.member.rank.value(), " has ended"), effects);
+  state_->Alert(absl::StrCat("the engine of rank ", member.member.rank.value(), " has ended"),
+                StaysEnded(member.member), effects);
   AdmitWaiters(now, effects);
   needs_advance_ = true;
   return absl::OkStatus();
@@ -104,7 +119,7 @@ absl::Status Group::On(MemberRecord& member, const PeerEnded& message, absl::Tim
   peer.engine.alive = false;
   state_->Alert(absl::StrCat("the engine of rank ", rank.value(), " has ended, says the agent of rank ",
                              member.member.rank.value()),
-                effects);
+                StaysEnded(peer.member), effects);
   needs_advance_ = true;
   return absl::OkStatus();
 }

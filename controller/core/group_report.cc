@@ -41,6 +41,7 @@ MemberStatus ReportMember(const GroupState& group, const MemberRecord& member, R
   status.silent = member.counts() && group.evidence.IsSilent(rank, rules, now);
   status.num_suspecting = group.evidence.NumSuspecting(rank, now - rules.agent_lease);
   status.changed = member.changed;
+  status.takes_part = member.in_view();
   status.missing_calls = MissingCalls(member, now);
   if (!member.known()) {
     status.note = "has not attached yet";
@@ -179,7 +180,13 @@ GroupStatus Summarise(const GroupState& group, absl::Time now, const LoadBook::B
   status.imbalance_now = MeanOfKnown(balance.realised);
   status.imbalance_initial = MeanOfKnown(balance.initial);
   status.imbalance_predicted = MeanOfKnown(group.predicted);
-  status.alerts.assign(group.alerts.begin(), group.alerts.end());
+  status.alerts = group.alerts.list();
+  status.mode = group.mode;
+  status.mode_set_by = group.mode_set_by;
+  status.shadow_time = group.shadow_shares.time;
+  status.shadow_layers = group.shadow_shares.num_layers;
+  status.shadow_before = group.shadow_shares.imbalance_before;
+  status.shadow_after = group.shadow_shares.imbalance_after;
   status.imbalance_gap = group.gap.text();
   if (group.pause.has_value()) {
     status.paused_by = group.pause->operation_id;
@@ -212,6 +219,13 @@ GroupStatus ReportGroup(const GroupState& group, absl::Time now, GroupDetail det
   for (int l = 0; l < group.info.num_layers; ++l) status.layers.push_back(ReportLayer(group, LayerId(l), balance));
   status.waves_blocked = group.rollouts.Blocked(now, group.publisher.view().number);
   status.ineffective = WhyIneffective(group, status, now);
+  for (const StandingPins& pins : group.pins) {
+    status.pins.push_back({pins.operation_id, pins.pins, pins.frozen, pins.reason});
+  }
+  for (const PlacementHistory::Entry& entry : group.history.entries()) {
+    status.rollback_points.push_back(
+        {entry.operation_id, entry.epoch, entry.time, static_cast<int>(entry.before.size())});
+  }
   return status;
 }
 

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +22,7 @@
 #include "algos/layer_map.h"
 #include "algos/placement.h"
 #include "algos/problem.h"
+#include "controller/core/alerts.h"
 #include "controller/core/event.h"
 #include "controller/core/planning/fast_loop.h"
 #include "controller/core/planning/gap_watch.h"
@@ -34,6 +34,7 @@
 #include "controller/core/ranks/rank_change.h"
 #include "controller/core/ranks/restores.h"
 #include "controller/core/rollout/move_orders.h"
+#include "controller/core/rollout/placement_history.h"
 #include "controller/core/rollout/publisher.h"
 #include "controller/core/rollout/rollout.h"
 #include "controller/core/rollout/slot_table.h"
@@ -89,6 +90,22 @@ struct Pause {
   std::string reason;
 };
 
+// What operators have fixed with one request.
+struct StandingPins {
+  std::string operation_id;
+  std::vector<algos::Pin> pins;
+  std::vector<LayerId> frozen;  // ascending
+  std::string reason;
+};
+
+// What the fast loop would have done last, in mode shadow.
+struct ShadowShares {
+  absl::Time time = absl::InfinitePast();
+  int num_layers = 0;           // whose shares would change
+  double imbalance_before = 0;  // means over these
+  double imbalance_after = 0;
+};
+
 // The operation of ranks that were lost, until what only they held is restored. Counts as Restores had them before.
 struct Emergency {
   std::string operation_id;
@@ -106,13 +123,13 @@ struct WeightsWatch {
 };
 
 struct GroupState {
-  static constexpr size_t kAlertsKept = 32;
   static constexpr size_t kPublishTimesKept = 4096;
 
   GroupState(const GroupInfo& group_info, const GroupSettings& group_settings, uint32_t the_term, absl::Time now)
       : info(group_info),
         settings(group_settings),
         term(the_term),
+        clock(now),
         members(info.shape.num_ranks, info.num_first_ranks()),
         slots(info.shape, info.num_layers, settings.mismatches_until_condemned),
         publisher(info.shape.num_ranks, info.num_layers),
@@ -124,13 +141,15 @@ struct GroupState {
         loads(info, settings, now),
         flex(FlexFor(info, settings)),
         predicted(static_cast<size_t>(info.num_layers), 0.0),
-        memories(static_cast<size_t>(info.num_layers)) {}
+        memories(static_cast<size_t>(info.num_layers)),
+        mode(settings.mode) {}
   GroupState(const GroupState&) = delete;
   GroupState& operator=(const GroupState&) = delete;
 
   GroupInfo info;  // but for its weights version, constant
   const GroupSettings settings;
   uint32_t term;        // 0: not taken yet
+  absl::Time clock;     // of the event at hand
   bool formed = false;  // view and maps were published under this term
   Membership members;
   SlotTable slots;
@@ -163,12 +182,17 @@ struct GroupState {
   WeightsWatch weights;
   std::string held_back;  // why silent ranks stay, while they do
   std::optional<Pause> pause;
+  Mode mode;                // in force
+  std::string mode_set_by;  // the operation that set it; empty: it is the configured one
+  ShadowShares shadow_shares;
+  std::vector<StandingPins> pins;  // in the order in which they were asked for
+  PlacementHistory history;
   absl::btree_map<Epoch, absl::Time> publish_times;  // of the epochs that some member has not quiesced past
   absl::Time last_publish = absl::InfinitePast();
   absl::Time last_load = absl::InfinitePast();  // when a window closed in which anything was counted
   int num_plans_failed = 0;                     // of its own, in a row
   View told_view;                               // the newest that any agent told, until the group has formed
-  std::deque<std::string> alerts;
+  Alerts alerts;
   GroupTotals totals;
 
   // Why maps never change; empty where they do (rules 15, 27).
@@ -184,15 +208,19 @@ struct GroupState {
   // Whether maps may be published at all.
   bool MayPublish() const { return formed && info.routing != Routing::kReplicated; }
 
+  // Whether the fast loop, and the slow one, are to decide anything by themselves.
+  bool SharesOn() const { return settings.shares_enabled && DecidesShares(mode); }
+  bool PlacementOn() const { return settings.placement_enabled && DecidesPlacement(mode); }
   // Whether the plan that is due next is not to be made.
-  bool PausesPlans() const {
-    return pause.has_value() && !(next.has_value() && (next->for_operator || next->cause == Cause::kEmergency));
+  bool HoldsPlans() const {
+    if (next.has_value() && next->for_operator) return false;
+    return !PlacementOn() || (pause.has_value() && !(next.has_value() && next->cause == Cause::kEmergency));
   }
 
-  void Alert(std::string text, Effects& effects) {
-    effects.push_back(Note{info.name, text});
-    alerts.push_back(std::move(text));
-    if (alerts.size() > kAlertsKept) alerts.pop_front();
+  // Begins now; see Alerts::Raise.
+  void Alert(std::string text, Alerts::Lasts lasts, Effects& effects) {
+    effects.push_back(Note{.group = info.name, .text = text, .is_alert = true});
+    alerts.Raise(std::move(text), std::move(lasts), clock);
   }
 };
 

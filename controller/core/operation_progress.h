@@ -6,12 +6,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 
 #include "algos/base/ids.h"
+#include "algos/problem.h"
+#include "controller/core/mode.h"
 #include "controller/core/planning/decision.h"
 
 namespace evenkeel::controller {
@@ -23,8 +26,14 @@ enum class Cause : uint32_t {
   kTakeover = 3,
   kAdmit = 4,
   kDrain = 5,
-  kPause = 6,  // runs while the group is paused
+  // These run until an operator ends them:
+  kPause = 6,  // the group is paused
+  kMode = 7,   // it has another mode than the configured one
+  kPin = 8,    // experts or layers are fixed
 };
+
+// Whether operations of this cause stand until they are ended, beyond this controller too.
+constexpr bool Stands(Cause cause) { return cause == Cause::kPause || cause == Cause::kMode || cause == Cause::kPin; }
 
 enum class OperationState : uint32_t {
   kPlanning = 0,
@@ -67,6 +76,14 @@ struct OperationProgress {
   absl::Duration planning = absl::ZeroDuration();
   absl::Duration retiring = absl::ZeroDuration();  // from a wave's beginning to its first move
   absl::Duration moving = absl::ZeroDuration();    // and from there to its end
+
+  // Who asked for it, by what call, and who ended it before its end; empty: nobody, or not known.
+  std::string requested_by = {};
+  std::string request = {};
+  std::string ended_by = {};
+  std::optional<Mode> mode = {};      // of kMode
+  std::vector<algos::Pin> pins = {};  // of kPin
+  std::vector<LayerId> frozen = {};   // of kPin, ascending
 
   friend bool operator==(const OperationProgress&, const OperationProgress&) = default;
 };

@@ -8,16 +8,19 @@
 
 namespace evenkeel::controller {
 
+void DropOwnPlans(Planning planning, const std::string& why, absl::Time now, Effects& effects) {
+  absl::erase_if(planning.group.plans, [&](const auto& entry) {
+    const PendingPlan& plan = entry.second;
+    if (plan.for_operator || (plan.cause != Cause::kSlowLoop && plan.cause != Cause::kTakeover)) return false;
+    planning.operations.Close(plan.operation_id, OperationState::kSuperseded, why, now, effects);
+    return true;
+  });
+}
+
 void PauseGroup(Planning planning, const PauseRequested& request, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
   if (group.pause.has_value()) return;
-  absl::erase_if(group.plans, [&](const auto& entry) {
-    const PendingPlan& plan = entry.second;
-    if (plan.for_operator || (plan.cause != Cause::kSlowLoop && plan.cause != Cause::kTakeover)) return false;
-    planning.operations.Close(plan.operation_id, OperationState::kSuperseded,
-                              absl::StrCat("the group was paused by ", request.operation_id), now, effects);
-    return true;
-  });
+  DropOwnPlans(planning, absl::StrCat("the group was paused by ", request.operation_id), now, effects);
   OperationProgress operation;
   operation.id = request.operation_id;
   operation.group = group.info.name;
@@ -35,7 +38,7 @@ void EndPause(Planning planning, OperationState state, absl::Time now, Effects& 
   const Pause pause = *std::exchange(group.pause, std::nullopt);
   planning.operations.Update(
       pause.operation_id, now, [&](OperationProgress& operation) { operation.state = state; }, effects);
-  if (group.formed && (group.settings.placement_enabled || group.next.has_value())) group.next_placement = now;
+  if (group.formed && (group.PlacementOn() || group.next.has_value())) group.next_placement = now;
 }
 
 }  // namespace evenkeel::controller

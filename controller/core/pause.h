@@ -7,13 +7,18 @@
 // Threads:   none; functions over a GroupState.
 #pragma once
 
+#include <string>
+
 #include "absl/time/time.h"
 
 #include "controller/core/event.h"
 #include "controller/core/group_state.h"
-#include "controller/core/planning/slow_loop.h"
+#include "controller/core/planning/planning.h"
 
 namespace evenkeel::controller {
+
+// The controller's own plans that are being computed end as superseded, for `why`.
+void DropOwnPlans(Planning planning, const std::string& why, absl::Time now, Effects& effects);
 
 // Nothing where the group is paused already. Own plans that are being computed are dropped. Requires: the operation's id
 // is unknown.

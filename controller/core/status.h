@@ -20,7 +20,10 @@
 #include "algos/problem.h"
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
+#include "controller/core/alerts.h"
 #include "controller/core/latency_counts.h"
+#include "controller/core/map_status.h"
+#include "controller/core/mode.h"
 
 namespace evenkeel::controller {
 
@@ -39,6 +42,7 @@ struct MemberStatus {
   bool silent = false;                     // its agent, or its engine in a step, said nothing for its lease
   int num_suspecting = 0;                  // ranks whose engines wait for it, as they said last
   absl::Time changed;                      // when it last attached or detached
+  bool takes_part = true;                  // not one that was lost, or left
   std::vector<std::string> missing_calls;  // "never called begin_step", ...: 10 s or more after registering
   std::string note;                        // what holds it outside the set, or empty
 };
@@ -73,8 +77,9 @@ struct GroupTotals {
   uint64_t tokens = 0;
   uint64_t unrouted_tokens = 0;
   uint64_t load_reports = 0;
-  uint64_t shares_updates = 0;  // publishes of the fast loop
-  uint64_t publishes = 0;       // epochs
+  uint64_t shares_updates = 0;   // publishes of the fast loop
+  uint64_t shares_shadowed = 0;  // that it would have made, in mode shadow
+  uint64_t publishes = 0;        // epochs
   uint64_t maps_refused = 0;
   uint64_t rollouts = 0;  // of a layer, finished
   uint64_t waves = 0;     // begun
@@ -120,10 +125,18 @@ struct GroupStatus {
   std::vector<MemberStatus> waiting;  // other incarnations and the like, outside the set
   std::vector<LayerStatus> layers;
   std::vector<WaveBlocked> waves_blocked;
-  std::vector<std::string> alerts;       // newest last, the latest 32
+  std::vector<Alert> alerts;             // oldest first, the latest 32
   std::string imbalance_gap;             // how realised and foretold imbalance differ, while they do for long (rule 31)
   std::vector<std::string> ineffective;  // what keeps balancing from working though it is on, for people
-  std::string paused_by;                 // the operation of the pause; empty: none
+  Mode mode = Mode::kFull;               // in force
+  std::string mode_set_by;               // the operation that set it; empty: it is the configured one
+  absl::Time shadow_time = absl::InfinitePast();  // of what the fast loop would have done last, in mode shadow
+  int shadow_layers = 0;                          // whose shares would have changed
+  double shadow_before = 0;                       // imbalance, means over these
+  double shadow_after = 0;
+  std::vector<PinStatus> pins;
+  std::vector<RollbackPoint> rollback_points;  // oldest first
+  std::string paused_by;                       // the operation of the pause; empty: none
   std::string pause_reason;
   absl::Duration map_age;        // since maps were last published; zero: never
   absl::Duration step_time_p99;  // measured; zero: unknown

@@ -41,9 +41,22 @@ void Answer(const absl::Status& status, httplib::Response& response) {
   response.set_content(ErrorJson(status), kJson);
 }
 
+// As gRPC's metadata must be.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if (c < 0x20 || c >= 0x7F) c = '?';
+  }
+  return text;
+}
+
 Transcoder::Metadata MetadataOf(const httplib::Request& request) {
   Transcoder::Metadata metadata;
-  if (request.has_header("Authorization")) metadata["authorization"] = request.get_header_value("Authorization");
+  if (request.has_header("Authorization"))
+    metadata["authorization"] = Printable(request.get_header_value("Authorization"));
+  // For the record of who asked for what (Operation.requested_by).
+  if (request.has_header("Evenkeel-User"))
+    metadata["evenkeel-user"] = Printable(request.get_header_value("Evenkeel-User"));
+  metadata["evenkeel-peer"] = Printable(absl::StrCat(request.remote_addr, ":", request.remote_port));
   return metadata;
 }
 

@@ -155,11 +155,14 @@ void AddState(const GroupStatus& group, const Labels& labels, Page& page) {
 }
 
 void AddRanks(const GroupStatus& group, const Labels& labels, Page& page) {
-  int attached = 0, behind = 0, silent = 0, suspected = 0;
+  int taking_part = 0, attached = 0, behind = 0, silent = 0, suspected = 0;
   absl::Duration lag = absl::ZeroDuration();
   for (const MemberStatus& member : group.members) {
-    attached += member.attached;
-    behind += member.quiesced_epoch < group.epoch;
+    if (member.takes_part) {
+      ++taking_part;
+      attached += member.attached;
+      behind += member.quiesced_epoch < group.epoch;
+    }
     silent += member.silent;
     suspected += member.num_suspecting > 0;
     lag = std::max(lag, member.quiescence_lag);
@@ -178,7 +181,8 @@ void AddRanks(const GroupStatus& group, const Labels& labels, Page& page) {
     page.Gauge("evenkeel_rank_suspected_by_ranks", "Ranks whose engines wait for this one.", with,
                member.num_suspecting);
   }
-  page.Gauge("evenkeel_group_ranks", "Ranks of the group.", labels, static_cast<double>(group.members.size()));
+  page.Gauge("evenkeel_group_ranks", "Ranks of the group, without those that were lost or have left.", labels,
+             taking_part);
   page.Gauge("evenkeel_group_ranks_attached", "Ranks whose agent is attached.", labels, attached);
   page.Gauge("evenkeel_group_ranks_behind", "Ranks that have not quiesced at the newest maps.", labels, behind);
   page.Gauge("evenkeel_group_ranks_silent", "Ranks whose agent, or engine in a step, said nothing for its lease.",

@@ -95,6 +95,9 @@ class Client {
     strand_.Stop();
   }
 
+  void SetBackoffMax(absl::Duration backoff_max) {
+    Do([this, backoff_max] { stream_->SetBackoffMax(backoff_max); });
+  }
   void Send(AgentMessage message) {
     Do([this, message] { stream_->Send(message); });
   }
@@ -189,6 +192,23 @@ TEST_CASE("an agent that is refused comes again ever more slowly", "[stream]") {
   }
   // Half of 20, 40, ... 640 ms at least.
   CHECK(runtime::MonotonicNow() - begin >= absl::Milliseconds(630));
+}
+
+TEST_CASE("an agent waits no longer than it was told to", "[stream]") {
+  FakeController controller;
+  ControllerStream::Options options;
+  options.backoff_min = absl::Milliseconds(20);
+  options.backoff_max = absl::Minutes(10);
+  Client client(controller.address(), options);
+  client.SetBackoffMax(absl::Milliseconds(40));
+  const absl::Time begin = runtime::MonotonicNow();
+  for (int attempt = 1; attempt <= 12; ++attempt) {  // else minutes
+    REQUIRE(controller.Await<Attach>());
+    REQUIRE(controller.Say(Refused{absl::FailedPreconditionError("of another model")}));
+    REQUIRE(client.AwaitReceived(attempt));
+    client.Disconnect();
+  }
+  CHECK(runtime::MonotonicNow() - begin < absl::Seconds(30));
 }
 
 TEST_CASE("messages that cannot be valid end the stream", "[stream]") {

@@ -28,11 +28,13 @@ TEST_CASE("groups are listed, one a line, and shown whole when named", "[keelctl
   CHECK(Contains(server.out, "chat   steady"));
   CHECK(Contains(server.out, "1.250"));
   server.control.group.mutable_members(1)->add_missing_calls("never called begin_step");
-  server.control.group.add_alerts("slot 3 condemned");
+  server.control.group.add_alerts()->set_text("slot 3 condemned");
+  server.control.group.set_mode("shadow");
   server.control.group.add_waves_blocked()->set_reason("not quiesced");
   server.control.group.set_static_reason("no redundant slot");
   CHECK(server.Run({"groups", "--group=chat"}) == 0);
-  for (const char* part : {"never called begin_step", "alert: slot 3 condemned", "not quiesced", "no redundant slot"}) {
+  for (const char* part :
+       {"never called begin_step", "alert since ", "slot 3 condemned", "shadow", "not quiesced", "no redundant slot"}) {
     CAPTURE(part);
     CHECK(Contains(server.out, part));
   }

@@ -13,6 +13,7 @@
 
 #include "cli/keelctl.h"
 #include "proto/evenkeel/v1/control.grpc.pb.h"
+#include "tests/cli/scripted_steering.h"
 
 namespace evenkeel::cli {
 
@@ -62,10 +63,9 @@ inline v1::GroupMembership ExampleMembership() {
   return membership;
 }
 
-class ScriptedControl final : public v1::Control::Service {
+class ScriptedControl final : public ScriptedSteering {
  public:
   v1::Group group = ExampleGroup();
-  std::vector<v1::Operation> operations;
   v1::RearrangeRequest asked;
   v1::AdmitRankRequest admitted;
   v1::DrainRankRequest drained;

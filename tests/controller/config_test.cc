@@ -2,6 +2,7 @@
 #include "controller/config.h"
 
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,36 @@ TEST_CASE("text and JSON say the same, and groups go before defaults", "[config]
     CHECK(chat.agent.transport == "ucx");
     CHECK(chat.agent.bytes_per_second_max == 1000);
   }
+}
+
+TEST_CASE("an eplb_config without the switch means mode off", "[config]") {
+  const std::string keys = R"({"dynamic_eplb": true, "window_size": 100})";
+  const auto load = [](const std::string& eplb_config, std::optional<bool> enable_eplb) {
+    ConfigFlags flags;
+    flags.eplb_config = eplb_config;
+    flags.enable_eplb = enable_eplb;
+    return LoadSettings(flags);
+  };
+  CHECK(load("", std::nullopt)->coordinator.defaults.mode == Mode::kFull);
+  const auto alone = load(keys, std::nullopt);
+  REQUIRE(alone.ok());
+  CHECK(alone->coordinator.defaults.mode == Mode::kOff);
+  CHECK(alone->coordinator.defaults.planning.episode_steps == 100);
+  REQUIRE(alone->warnings.size() == 1);
+  CHECK(alone->warnings[0] == "--eplb-config without --enable-eplb: the mode is off");
+  CHECK(load(keys, true)->coordinator.defaults.mode == Mode::kFull);
+  CHECK(load(keys, true)->warnings.empty());
+  CHECK(load("", false)->coordinator.defaults.mode == Mode::kOff);
+  CHECK(load(R"({"window_size": 0})", true).status().message().find("eplb_config.window_size is 0") == 0);
+  CHECK(load("/none.json", true).status().code() == absl::StatusCode::kNotFound);
+}
+
+TEST_CASE("the mode is one of five", "[config]") {
+  const auto settings = SettingsFrom(R"(defaults { mode: "shadow" } groups { key: "chat" value { mode: "off" } })");
+  REQUIRE(settings.ok());
+  CHECK(settings->coordinator.defaults.mode == Mode::kShadow);
+  CHECK(settings->coordinator.groups[0].second.mode == Mode::kOff);
+  CHECK(ErrorOf(R"(defaults { mode: "on" })") == "defaults.mode is 'on': off, record, shadow, shares or full wanted");
 }
 
 TEST_CASE("an unknown field is refused by name", "[config]") {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "catch2/catch.hpp"
 
@@ -116,9 +117,17 @@ TEST_CASE("a served group is rearranged on request, once for each request id", "
   }
   v1::RearrangeRequest request;
   request.set_request_id("first");
-  const auto [status, operation] = Rearrange(running, request);
+  std::vector<v1::Operation> told;
+  const auto [status, operation] = Rearrange(running, request, &told);
   INFO(operation.DebugString());
   REQUIRE(status.ok());
+  REQUIRE(told.size() > 1);
+  CHECK((told[0].state() == v1::OPERATION_STATE_PLANNING || told[0].state() == v1::OPERATION_STATE_RUNNING));
+  for (size_t i = 1; i < told.size(); ++i) {
+    CHECK(told[i].num_moves_done() >= told[i - 1].num_moves_done());
+    CHECK(told[i].num_layers_done() >= told[i - 1].num_layers_done());
+    CHECK(told[i].changed_unix_us() >= told[i - 1].changed_unix_us());
+  }
   CHECK(operation.id() == "first");
   CHECK(operation.state() == v1::OPERATION_STATE_DONE);
   CHECK(operation.num_moves_done() == operation.num_moves());

@@ -276,7 +276,7 @@ TEST_CASE("experts without a replica are told, and restored from a pool into the
   if (!pools_first) {
     // No source: they stay lost, and no replica is given up for them.
     REQUIRE(NumExpertsLost(cluster) > 0);
-    CHECK(absl::StrContains(cluster.Status().alerts.back(), "experts have no live replica"));
+    CHECK(absl::StrContains(cluster.Status().alerts.back().text, "experts have no live replica"));
     const RedundancyReport report = *cluster.coordinator->CheckRedundancy(kGroup);
     CHECK(std::ranges::any_of(report.problems, [](const std::string& problem) {
       return absl::StrContains(problem, "without a live replica: ");

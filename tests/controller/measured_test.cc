@@ -69,16 +69,21 @@ TEST_CASE("ranks loaded otherwise than the maps say, for long, are an alert unti
   CHECK(cluster.Status().imbalance_gap.empty());  // not lasting yet
   cluster.Run(absl::Seconds(5));
   CHECK(absl::StrContains(cluster.Status().imbalance_gap, "worst is layer"));
-  CHECK(absl::StrContains(cluster.Status().alerts.back(), "realised imbalance is"));
+  CHECK(absl::StrContains(cluster.Status().alerts.back().text, "realised imbalance is"));
   CHECK(Noted(cluster, "realised imbalance is"));
   const size_t num_alerts = cluster.Status().alerts.size();
   cluster.Run(absl::Seconds(10));
   CHECK(cluster.Status().alerts.size() == num_alerts);  // told once
+  CHECK_FALSE(cluster.Status().alerts.back().ended.has_value());
 
   cluster.ignores_shares = false;
   cluster.Run(absl::Seconds(3));
   CHECK(cluster.Status().imbalance_gap.empty());
   CHECK(Noted(cluster, "ranks are loaded as the maps in force say again"));
+  const Alert over = cluster.Status().alerts.back();
+  REQUIRE(over.ended.has_value());
+  CHECK(over.began < *over.ended);
+  CHECK(Noted(cluster, "is over: realised imbalance is"));
 }
 
 TEST_CASE("load that shifts from window to window is no gap", "[measured]") {

@@ -83,12 +83,16 @@ inline v1::Group GetGroup(Running& running, const std::string& name) {
   return group;
 }
 
-// The status of a rearrangement, and the operation it told of last.
-inline std::pair<grpc::Status, v1::Operation> Rearrange(Running& running, const v1::RearrangeRequest& request) {
+// The status of a rearrangement, and the operation it told of last; `told`: all that it told.
+inline std::pair<grpc::Status, v1::Operation> Rearrange(Running& running, const v1::RearrangeRequest& request,
+                                                        std::vector<v1::Operation>* told = nullptr) {
   const auto context = Context();
   const auto reader = running.control->Rearrange(context.get(), request);
   v1::Operation operation, last;
-  while (reader->Read(&operation)) last = operation;
+  while (reader->Read(&operation)) {
+    last = operation;
+    if (told != nullptr) told->push_back(operation);
+  }
   return {reader->Finish(), last};
 }
 

@@ -128,6 +128,31 @@ TEST_CASE("only the newest operations are kept", "[sqlite_store]") {
   CHECK(operations->back() == ExampleOperation(90));
 }
 
+TEST_CASE("what stands until it is ended is kept, whatever comes after it", "[sqlite_store]") {
+  const auto store = SqliteStore::Open({.path = "", .num_operations_kept = 10});
+  REQUIRE(store.ok());
+  OperationProgress pins = ExampleOperation(0);
+  pins.cause = Cause::kPin;
+  pins.state = OperationState::kRunning;
+  pins.decisions = nullptr;
+  pins.pins = {{LayerId(3), ExpertId(17), RankId(5)}};
+  pins.frozen = {LayerId(1), LayerId(2)};
+  pins.requested_by = "ann (ipv4:127.0.0.1:4711)";
+  pins.request = "Pin";
+  REQUIRE((*store)->SaveOperation(pins).ok());
+  for (int i = 1; i < 100; ++i) REQUIRE((*store)->SaveOperation(ExampleOperation(i)).ok());
+  const auto operations = (*store)->LoadOperations();
+  REQUIRE(operations.ok());
+  REQUIRE(operations->size() == 10);
+  CHECK(operations->front() == ExampleOperation(99));
+  CHECK(operations->back() == pins);  // in its place by time
+  pins.state = OperationState::kDone;
+  pins.ended_by = "bob";
+  REQUIRE((*store)->SaveOperation(pins).ok());
+  for (int i = 100; i < 120; ++i) REQUIRE((*store)->SaveOperation(ExampleOperation(i)).ok());
+  CHECK((*store)->LoadOperations()->back().id != pins.id);
+}
+
 LoadHistory ExampleLoad(const std::string& group, int second) {
   LoadHistory load{.group = group, .model = "m", .num_layers = 2, .num_experts = 2, .kept_for = {}, .windows = {}};
   const absl::Time begin = absl::FromUnixSeconds(second);

@@ -38,6 +38,10 @@ bool AnyContains(const std::vector<std::string>& texts, const std::string& part)
   return std::ranges::any_of(texts, [&](const std::string& text) { return text.find(part) != std::string::npos; });
 }
 
+bool AnyContains(const std::vector<Alert>& alerts, const std::string& part) {
+  return std::ranges::any_of(alerts, [&](const Alert& alert) { return alert.text.find(part) != std::string::npos; });
+}
+
 }  // namespace
 
 TEST_CASE("what is out of reach is an alert as the group forms, and names who is at risk", "[survival]") {

@@ -21,7 +21,7 @@ constexpr int kRanks = 4;
 
 bool AnyAlert(const Cluster& cluster, absl::string_view part) {
   return std::ranges::any_of(cluster.Status().alerts,
-                             [&](const std::string& alert) { return absl::StrContains(alert, part); });
+                             [&](const Alert& alert) { return absl::StrContains(alert.text, part); });
 }
 
 bool AnyProblem(const Cluster& cluster, absl::string_view part) {

@@ -130,7 +130,7 @@ def one_rank_stays_at_its_version_and_nothing_is_moved_until_it_follows():
         request = background(cluster)
         try:
             alert = wait_for("an alert", lambda: [
-                alert for alert in cluster.group().get("alerts", []) if "weights versions differ" in alert], 60)[-1]
+                alert["text"] for alert in cluster.group().get("alerts", []) if "weights versions differ" in alert["text"]], 60)[-1]
             check("version 2 on ranks 0, 2, 3" in alert and " on rank 1" in alert, f"the alert says: {alert}")
             text = cluster.keelctl("check", f"--group={cluster.options.group}", check=False)
             check("version 2 on ranks 0, 2, 3" in text, f"keelctl check says: {text}")

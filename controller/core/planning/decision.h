@@ -28,8 +28,9 @@ enum class DecisionReason : uint32_t {
   kDoesNotPay = 8,
   kConflict = 9,  // the target cannot be reached
   kBehind = 10,   // layers of greater gain took the plan's layers or bytes
+  kFrozen = 11,   // not planned: an operator froze it
 };
-inline constexpr int kNumDecisionReasons = 11;
+inline constexpr int kNumDecisionReasons = 12;
 
 // One word for people: "steady", "resting", ...
 const char* NameOf(DecisionReason reason);

@@ -23,7 +23,8 @@ void WatchGap(GroupState& group, Effects& effects) {
   }
   switch (group.gap.Take(samples)) {
     case GapWatch::Change::kBegan:
-      return group.Alert(group.gap.text(), effects);
+      return group.Alert(
+          group.gap.text(), [](const GroupState& g) { return !g.gap.text().empty(); }, effects);
     case GapWatch::Change::kEnded:
       effects.push_back(Note{group.info.name, "ranks are loaded as the maps in force say again"});
       return;

@@ -167,6 +167,7 @@ void Remember(const LayerDecision& decision, std::span<const uint64_t> tokens, u
     case DecisionReason::kTooLittleLoad:
     case DecisionReason::kConflict:
     case DecisionReason::kBehind:
+    case DecisionReason::kFrozen:
       return;
   }
   memory.tokens.assign(tokens.begin(), tokens.end());

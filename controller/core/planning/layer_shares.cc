@@ -11,6 +11,7 @@
 #include "algos/problem.h"
 #include "controller/core/planning/group_flex.h"
 #include "controller/core/planning/layer_choice.h"
+#include "controller/core/planning/pins_in_force.h"
 
 namespace evenkeel::controller {
 
@@ -88,23 +89,49 @@ void ObserveWindows(GroupState& group, int num_closed) {
   }
 }
 
-Publisher::LayerMaps ImprovedShares(GroupState& group) {
-  Publisher::LayerMaps improved;
+namespace {
+
+// Calls `take` with each layer whose shares are worth changing.
+template <typename Take>
+void ForEachImproved(GroupState& group, const Take& take) {
   Chooser chooser(group);
   for (int l = 0; l < group.info.num_layers; ++l) {
     const LayerId layer(l);
-    if (!chooser.HasEnough(layer)) continue;
+    if (!chooser.HasEnough(layer) || FrozenBy(group, layer) != nullptr) continue;
     const std::vector<uint64_t> expected = chooser.Expected(layer);
     const algos::LayerMap& now_used = group.publisher.map(layer);
     FastLoop::Choice choice = chooser.Choose(layer, &now_used, expected);
     double& predicted = group.predicted[layer.idx()];
     if (predicted == 0) predicted = group.fast_loop.Predict(now_used, expected);
     const double gain = chooser.Level(now_used, expected) - chooser.Level(choice.map, expected);
-    if (gain < group.settings.shares_min_gain) continue;
-    predicted = choice.imbalance;
-    improved.emplace_back(layer, std::move(choice.map));
+    if (gain >= group.settings.shares_min_gain) take(layer, group.fast_loop.Predict(now_used, expected), choice);
   }
+}
+
+}  // namespace
+
+Publisher::LayerMaps ImprovedShares(GroupState& group) {
+  Publisher::LayerMaps improved;
+  ForEachImproved(group, [&](LayerId layer, double, FastLoop::Choice& choice) {
+    group.predicted[layer.idx()] = choice.imbalance;
+    improved.emplace_back(layer, std::move(choice.map));
+  });
   return improved;
+}
+
+void LookAtShares(GroupState& group) {
+  ShadowShares seen{.time = group.clock};
+  ForEachImproved(group, [&](LayerId, double now_used, const FastLoop::Choice& choice) {
+    ++seen.num_layers;
+    seen.imbalance_before += now_used;
+    seen.imbalance_after += choice.imbalance;
+  });
+  if (seen.num_layers > 0) {
+    seen.imbalance_before /= seen.num_layers;
+    seen.imbalance_after /= seen.num_layers;
+    ++group.totals.shares_shadowed;
+  }
+  group.shadow_shares = seen;
 }
 
 Publisher::LayerMaps FirstShares(GroupState& group, std::span<const LayerId> layers) {

@@ -20,6 +20,8 @@ void ObserveWindows(GroupState& group, int num_closed);
 
 // Of layers whose live slots stay, where shares solved anew are better by shares_min_gain. Books what it predicts.
 Publisher::LayerMaps ImprovedShares(GroupState& group);
+// The same, noted (GroupState::shadow_shares) instead of done.
+void LookAtShares(GroupState& group);
 
 // Of layers whose live slots changed. Likewise.
 Publisher::LayerMaps FirstShares(GroupState& group, std::span<const LayerId> layers);

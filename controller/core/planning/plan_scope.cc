@@ -4,13 +4,17 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 #include "algos/load_windows.h"
 #include "algos/policies/repair/part_problem.h"
 #include "controller/core/planning/group_flex.h"
 #include "controller/core/planning/layer_choice.h"
 #include "controller/core/planning/load_book.h"
+#include "controller/core/planning/pins_in_force.h"
 #include "controller/core/ranks/survival.h"
 
 namespace evenkeel::controller {
@@ -74,7 +78,7 @@ PlanScope Begin(const GroupState& group, std::string policy) {
   if (problem.episodes.empty()) problem.episodes.push_back(UniformLoad(group.info));
   for (int l = 0; l < group.info.num_layers; ++l) problem.current.push_back(group.slots.LiveAndComing(LayerId(l)));
   problem.dead_ranks = group.members.AbsentRanks();
-  for (const algos::Pin& pin : settings.pins) {
+  for (const algos::Pin& pin : PinsInForce(group)) {
     if (problem.IsLive(pin.rank)) problem.pins.push_back(pin);  // others hold again when their rank is back
   }
   problem.capacities = settings.capacities;
@@ -92,6 +96,12 @@ std::shared_ptr<const algos::Flex> SnapshotFor(const GroupState& group, const Pl
   return std::make_shared<const algos::Flex>(*group.flex);
 }
 
+LayerDecision Frozen(LayerId layer, const std::string& by) {
+  return {.layer = layer,
+          .why = DecisionReason::kFrozen,
+          .reason = absl::StrCat("layer ", layer.value(), ": frozen by ", by)};
+}
+
 // Keeps the layers that are worth planning, within their moves; says why not the others.
 void ChooseLayers(GroupState& group, PlanScope& scope) {
   const PlanningSettings settings = PlanningNow(group);
@@ -106,8 +116,13 @@ void ChooseLayers(GroupState& group, PlanScope& scope) {
                                .tokens = load.layer(layer),
                                .imbalance = group.fast_loop.Choose(current, nullptr, load.layer(layer)).level,
                                .holdings = HoldingsOf(current, problem.shape)};
+    if (const std::string* by = FrozenBy(group, layer)) {
+      scope.skipped.push_back(Frozen(layer, *by));
+      continue;
+    }
+    const int num_unmet = NumPinsUnmet(problem, layer, current);
     auto reason = ReasonNotToPlan(outline, memory, settings, group.num_windows_closed);
-    if (reason.has_value() && !OwesProtection(problem, layer)) {
+    if (reason.has_value() && num_unmet == 0 && !OwesProtection(problem, layer)) {
       scope.skipped.push_back(*std::move(reason));
       continue;
     }
@@ -115,6 +130,7 @@ void ChooseLayers(GroupState& group, PlanScope& scope) {
     int& moves = moves_max[layer.idx()];
     moves = std::min(MovesLeft(memory, settings, group.num_windows_closed), problem.shape.num_slots());
     if (settings.moves_per_layer_max > 0) moves = std::min(moves, settings.moves_per_layer_max);
+    moves = std::max(moves, num_unmet);
   }
   if (settings.layer_moves_per_100_windows > 0 || settings.moves_per_layer_max > 0) {
     problem.moves_max = std::move(moves_max);
@@ -132,6 +148,18 @@ PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOp
   scope.problem.layers = std::move(layers);
   scope.flex = SnapshotFor(group, scope);
   return scope;
+}
+
+void LeaveOutFrozen(const GroupState& group, PlanScope& scope) {
+  std::vector<LayerId> layers;
+  for (LayerId layer : algos::PlannedLayers(scope.problem)) {
+    if (const std::string* by = FrozenBy(group, layer)) {
+      scope.skipped.push_back(Frozen(layer, *by));
+    } else {
+      layers.push_back(layer);
+    }
+  }
+  if (!scope.skipped.empty()) scope.problem.layers = std::move(layers);
 }
 
 void PlanOn(std::span<const uint64_t> load, PlanScope& scope) {
@@ -159,6 +187,7 @@ void CountDecisions(std::span<const LayerDecision> decisions, GroupTotals& total
   for (const LayerDecision& decision : decisions) {
     switch (decision.why) {
       case DecisionReason::kActs:
+      case DecisionReason::kFrozen:
         break;
       case DecisionReason::kBalanced:
         ++totals.layers_balanced;

@@ -40,6 +40,9 @@ struct PlanScope {
 PlanScope AskedScope(const GroupState& group, std::string policy, const PolicyOptions& options,
                      std::vector<LayerId> layers);
 
+// Takes frozen layers out of a scope; where `skipped` then lists every layer that was to be planned, there is none.
+void LeaveOutFrozen(const GroupState& group, PlanScope& scope);
+
 // Has a scope plan on `load` [num_layers * num_experts] instead of what was counted.
 void PlanOn(std::span<const uint64_t> load, PlanScope& scope);
 

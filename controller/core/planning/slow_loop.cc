@@ -2,9 +2,7 @@
 #include "controller/core/planning/slow_loop.h"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,17 +12,14 @@
 #include "algos/policies/registry.h"
 #include "algos/problem.h"
 #include "controller/core/planning/group_load.h"
-#include "controller/core/planning/layer_choice.h"
-#include "controller/core/planning/plan_check.h"
+#include "controller/core/planning/pins_in_force.h"
+#include "controller/core/planning/plan_outcome.h"
 #include "controller/core/planning/plan_scope.h"
-#include "controller/core/planning/pricing.h"
 #include "controller/core/ranks/survival.h"
 
 namespace evenkeel::controller {
 
 namespace {
-
-constexpr absl::Duration kPlanForRanksAgain = absl::Seconds(5);
 
 OperationProgress Describe(const GroupState& group, const PendingPlan& plan) {
   OperationProgress operation;
@@ -99,6 +94,18 @@ void Supersede(Planning planning, const std::string& by, Overtakes overtakes, ab
   group.running.reset();
 }
 
+absl::Status CheckNotFrozen(const GroupState& group, const RearrangeRequested& request) {
+  for (LayerId layer : request.layers) {
+    if (const std::string* by = FrozenBy(group, layer)) {
+      return absl::FailedPreconditionError(absl::StrCat("rearrange: layer ", layer.value(), " is frozen by ", *by));
+    }
+  }
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    if (FrozenBy(group, LayerId(l)) == nullptr) return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError("rearrange: every layer is frozen");
+}
+
 absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& request) {
   if (!request.policy.empty()) {
     if (const auto policy = algos::FindPolicy(request.policy); !policy.ok()) return policy.status();
@@ -108,6 +115,7 @@ absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& req
     return absl::NotFoundError(
         absl::StrCat("rearrange: unknown layer ", layer.value(), "; the group has ", group.info.num_layers, " layers"));
   }
+  if (absl::Status status = CheckNotFrozen(group, request); !status.ok()) return status;
   if (const std::string reason = group.StaticReason(); !reason.empty()) return absl::FailedPreconditionError(reason);
   if (!group.formed) {
     return absl::FailedPreconditionError("rearrange: not every rank of the group has attached yet");
@@ -117,103 +125,6 @@ absl::Status CheckRequest(const GroupState& group, const RearrangeRequested& req
     return absl::FailedPreconditionError(absl::StrCat("rearrangement ", running, " is running"));
   }
   return absl::OkStatus();
-}
-
-void Describe(std::vector<LayerDecision> decisions, OperationProgress& operation) {
-  std::vector<double> before, after;
-  for (const LayerDecision& decision : decisions) {
-    before.push_back(decision.imbalance_before);
-    after.push_back(decision.act ? decision.imbalance_after : decision.imbalance_before);
-    if (!decision.act) continue;
-    ++operation.num_layers;
-    operation.num_moves += decision.num_moves;
-  }
-  operation.imbalance_before = MeanOfKnown(before);
-  operation.imbalance_predicted = MeanOfKnown(after);
-  operation.detail = Summarise(decisions);
-  operation.decisions = std::make_shared<const std::vector<LayerDecision>>(std::move(decisions));
-}
-
-// To empty a rank may need no move at all.
-void ActWherePlacedOtherwise(const algos::Problem& problem, std::span<const algos::Placement> targets,
-                             std::span<PricedLayer> priced) {
-  for (size_t i = 0; i < priced.size(); ++i) {
-    LayerDecision& decision = priced[i].decision;
-    const algos::Placement& current = problem.current[decision.layer.idx()];
-    if (decision.why != DecisionReason::kStays) continue;
-    if (HoldingsOf(targets[i], problem.shape) == HoldingsOf(current, problem.shape)) continue;
-    decision.act = true;
-    decision.why = DecisionReason::kActs;
-    decision.reason = "ranks come or go";
-  }
-}
-
-// What becomes of each layer that was planned.
-std::vector<PricedLayer> Decide(GroupState& group, const PendingPlan& plan, std::span<const algos::Placement> targets) {
-  std::vector<PricedLayer> priced = PriceOf(*plan.problem, targets, group.info, group.settings, group.slots,
-                                            group.fast_loop, {.force = plan.for_operator, .span = plan.span});
-  if (IsRankChange(plan.cause)) ActWherePlacedOtherwise(*plan.problem, targets, priced);
-  if (!plan.for_operator) KeepWithinBudgets(priced, group.memories, PlanningNow(group), group.num_windows_closed);
-  return priced;
-}
-
-void RememberAll(GroupState& group, const algos::Problem& problem, std::span<const PricedLayer> priced,
-                 std::span<const algos::Placement> targets) {
-  const algos::Load load = algos::TotalLoad(problem);
-  const PlanningSettings settings = PlanningNow(group);
-  for (size_t i = 0; i < priced.size(); ++i) {
-    const LayerDecision& decision = priced[i].decision;
-    const algos::Placement& holds = decision.act ? targets[i] : problem.current[decision.layer.idx()];
-    Remember(decision, load.layer(decision.layer), HoldingsOf(holds, problem.shape), settings, group.num_windows_closed,
-             group.memories[decision.layer.idx()]);
-  }
-}
-
-void StartRollouts(GroupState& group, const PendingPlan& plan, std::span<const PricedLayer> priced,
-                   std::vector<algos::Placement> targets, std::vector<algos::LayerPlan> planned, absl::Time now) {
-  RunningOperation running;
-  running.id = plan.operation_id;
-  running.cause = plan.cause;
-  for (size_t i = 0; i < priced.size(); ++i) {
-    if (!priced[i].decision.act) continue;
-    const LayerId layer = priced[i].decision.layer;
-    algos::LayerPlan& wanted = planned[layer.idx()];
-    group.planned_shares.erase(layer);
-    if (!wanted.shares.empty() && wanted.placement == targets[i]) {
-      group.planned_shares.emplace(layer, PlannedShares{targets[i], std::move(wanted.shares)});
-    }
-    group.rollouts.Start(layer, std::move(targets[i]), plan.operation_id, now);
-    ++running.num_layers_left;
-  }
-  group.running = std::move(running);
-}
-
-// Skipped layers and planned ones, by layer.
-std::vector<LayerDecision> AllDecisions(std::vector<LayerDecision> skipped, std::span<const PricedLayer> priced) {
-  for (const PricedLayer& layer : priced) skipped.push_back(layer.decision);
-  std::ranges::sort(skipped, {}, &LayerDecision::layer);
-  return skipped;
-}
-
-// The plan is for ranks that are not those that serve any more.
-void PlanAgain(Planning planning, const PendingPlan& plan, const std::string& why, absl::Time now, Effects& effects) {
-  GroupState& group = planning.group;
-  if (IsRankChange(plan.cause)) {
-    if (RankChange* change = group.changes.Find(plan.operation_id)) change->needs_plan = !change->cancelled;
-    return;
-  }
-  const bool again = plan.for_operator && !plan.of_placements;  // placements named are for the ranks that there were
-  planning.operations.Close(plan.operation_id, OperationState::kSuperseded,
-                            absl::StrCat(why, again ? "; planned again" : ""), now, effects);
-  if (again) group.next = Unfinished{plan.policy, plan.layers, true};
-  if (again || group.settings.placement_enabled) group.next_placement = now;
-}
-
-void FailChange(Planning planning, const std::string& operation_id, std::string why, absl::Time now) {
-  RankChange* change = planning.group.changes.Find(operation_id);
-  if (change == nullptr) return;
-  change->failure = std::move(why);
-  change->plan_after = now + kPlanForRanksAgain;
 }
 
 }  // namespace
@@ -270,6 +181,7 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   std::ranges::sort(plan.layers);
   plan.layers.erase(std::unique(plan.layers.begin(), plan.layers.end()), plan.layers.end());
   PlanScope scope = AskedScope(group, request.policy, request.policy_options, plan.layers);
+  LeaveOutFrozen(group, scope);
   if (!request.load.empty()) PlanOn(request.load, scope);
   scope.placements = request.placements;
   plan.of_placements = !request.placements.empty();
@@ -301,7 +213,7 @@ void Cancel(Planning planning, const std::string& operation_id, absl::Time now, 
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
   if (now < group.next_placement) return;
-  if (group.PausesPlans()) {
+  if (group.HoldsPlans()) {
     group.next_placement = now + group.settings.placement_interval;
     return;
   }
@@ -326,69 +238,23 @@ void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   }
   group.last_skip.clear();
   group.next.reset();
-  group.next_placement =
-      group.settings.placement_enabled ? now + group.settings.placement_interval : absl::InfiniteFuture();
+  group.next_placement = group.PlacementOn() ? now + group.settings.placement_interval : absl::InfiniteFuture();
   // What an operator asked for is gone on with as asked, whatever the slow loop would choose.
   PlanScope scope = next.for_operator ? AskedScope(group, next.policy, {}, next.layers) : OwnScope(group, next.policy);
+  if (next.for_operator) LeaveOutFrozen(group, scope);
   plan.policy = scope.policy;
   plan.phase = scope.phase;
   plan.operation_id = OwnId(planning);
   CountDecisions(scope.skipped, group.totals);
   OperationProgress operation = Describe(group, plan);
-  if (scope.skipped.size() == static_cast<size_t>(group.info.num_layers)) {
-    Describe(std::move(scope.skipped), operation);
+  if (scope.problem.layers.empty() && !scope.skipped.empty()) {
+    TellDecisions(std::move(scope.skipped), operation);
     operation.state = OperationState::kSkipped;
     planning.operations.Begin(std::move(operation), now, effects);
     return;
   }
   planning.operations.Begin(std::move(operation), now, effects);
   RequestPlan(planning, std::move(plan), std::move(scope), now, effects);
-}
-
-bool TakePlan(Planning planning, const PlanComputed& computed, absl::Time now, Effects& effects) {
-  GroupState& group = planning.group;
-  const auto found = group.plans.find(computed.plan_id);
-  if (found == group.plans.end()) return false;
-  const PendingPlan plan = std::move(found->second);
-  group.plans.erase(found);
-  group.totals.planning += now - plan.asked;
-  if (!plan.dry_run && plan.problem->dead_ranks != group.members.AbsentRanks()) {
-    PlanAgain(planning, plan, "the ranks changed while it was planned", now, effects);
-    return true;
-  }
-  if (const absl::Status status = CheckPlan(group, *plan.problem, computed); !status.ok()) {
-    if (IsRankChange(plan.cause)) {
-      FailChange(planning, plan.operation_id, std::string(status.message()), now);
-      return true;
-    }
-    if (!plan.for_operator) ++group.num_plans_failed;
-    planning.operations.Close(plan.operation_id, OperationState::kFailed, std::string(status.message()), now, effects);
-    return true;
-  }
-  std::vector<algos::Placement> targets = TargetsOf(*plan.problem, *computed.plans, group.slots);
-  const std::vector<PricedLayer> priced = Decide(group, plan, targets);
-  const bool any = std::ranges::any_of(priced, [](const PricedLayer& layer) { return layer.decision.act; });
-  planning.operations.Update(
-      plan.operation_id, now,
-      [&](OperationProgress& operation) {
-        Describe(AllDecisions(plan.skipped, priced), operation);
-        operation.planning += now - plan.asked;
-        operation.state = plan.dry_run                      ? OperationState::kDone
-                          : any || IsRankChange(plan.cause) ? OperationState::kRunning
-                          : plan.for_operator               ? OperationState::kDone
-                                                            : OperationState::kSkipped;
-        if (plan.dry_run) operation.detail = absl::StrCat("dry run: ", operation.detail);
-      },
-      effects);
-  if (plan.dry_run) return true;
-  RememberAll(group, *plan.problem, priced, targets);
-  if (!plan.for_operator) {
-    group.num_plans_failed = 0;
-    group.totals.layers_planned += priced.size();
-    CountDecisions(AllDecisions({}, priced), group.totals);
-  }
-  if (any) StartRollouts(group, plan, priced, std::move(targets), *computed.plans, now);
-  return true;
 }
 
 }  // namespace evenkeel::controller

@@ -10,7 +10,6 @@
 // Errors:    what cannot be done becomes an operation that failed or was skipped, with the reason.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "absl/time/time.h"
@@ -18,14 +17,9 @@
 #include "controller/core/event.h"
 #include "controller/core/group_state.h"
 #include "controller/core/operations.h"
+#include "controller/core/planning/planning.h"
 
 namespace evenkeel::controller {
-
-struct Planning {
-  GroupState& group;
-  Operations& operations;
-  uint64_t& next_plan_id;  // of the coordinator
-};
 
 // An operator asks. Requires: the operation's id is unknown.
 void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time now, Effects& effects);
@@ -45,8 +39,5 @@ void PlanForRanks(Planning planning, const RankChange& change, absl::Time now, E
 
 // Begins a plan of the controller's own where one is due. `windows_closed`: load is new.
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects);
-
-// True where the plan was this group's.
-bool TakePlan(Planning planning, const PlanComputed& plan, absl::Time now, Effects& effects);
 
 }  // namespace evenkeel::controller

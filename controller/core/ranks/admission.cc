@@ -178,9 +178,14 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
       break;
     case SlotTable::Outcome::kLost:
       group.restores.Look();
-      group.Alert(absl::StrCat("rank ", group.info.shape.RankOf(slot).value(), " lost the content of slot ",
-                               slot.value(), " of layer ", layer.value(), ", which the maps named"),
-                  effects);
+      group.Alert(
+          absl::StrCat("rank ", group.info.shape.RankOf(slot).value(), " lost the content of slot ", slot.value(),
+                       " of layer ", layer.value(), ", which the maps named"),
+          [layer, slot](const GroupState& g) {
+            const SlotUse use = g.slots.at(layer, slot).use;
+            return use != SlotUse::kLive && use != SlotUse::kVerified;
+          },
+          effects);
       break;
     case SlotTable::Outcome::kNothing:
     case SlotTable::Outcome::kUpdated:
@@ -193,10 +198,11 @@ void TakeOutcome(GroupState& group, LayerId layer, SlotIdx slot, SlotTable::Outc
     group.slots.StageAdd(layer, slot);  // its expert has no other replica: use it at once
   }
   if (now_known.use == SlotUse::kCondemned && end.num_corrupt > 0) {
-    group.Alert(absl::StrCat("slot ", slot.value(), " of layer ", layer.value(), " on rank ",
-                             group.info.shape.RankOf(slot).value(), " is condemned after ",
-                             group.settings.mismatches_until_condemned, " fingerprint mismatches"),
-                effects);
+    group.Alert(
+        absl::StrCat("slot ", slot.value(), " of layer ", layer.value(), " on rank ",
+                     group.info.shape.RankOf(slot).value(), " is condemned after ",
+                     group.settings.mismatches_until_condemned, " fingerprint mismatches"),
+        [layer, slot](const GroupState& g) { return g.slots.at(layer, slot).use == SlotUse::kCondemned; }, effects);
   }
 }
 
@@ -245,9 +251,14 @@ absl::StatusOr<Membership::Admission> AdmitAgent(GroupState& group, SessionId se
   if (group.formed && !group.publisher.Acknowledges(attach.epoch, attach.maps_digest)) {
     // It holds maps that were never published at that epoch: what it says of quiescence means nothing.
     member.quiesced_epoch = Epoch();
-    group.Alert(absl::StrCat("rank ", rank.value(), " holds maps at epoch ", attach.epoch.ToString(),
-                             " that were not published there"),
-                effects);
+    group.Alert(
+        absl::StrCat("rank ", rank.value(), " holds maps at epoch ", attach.epoch.ToString(),
+                     " that were not published there"),
+        [rank](const GroupState& g) {
+          const MemberRecord& now_known = g.members.at(rank);
+          return now_known.in_view() && now_known.quiesced_epoch == Epoch();
+        },
+        effects);
   }
   return admission;
 }

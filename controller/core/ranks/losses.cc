@@ -81,7 +81,7 @@ void Overtake(Planning planning, const std::string& why, absl::Time now, Effects
   group.planned_shares.clear();
   if (group.running.has_value()) overtaken(group.running->id, group.running->cause);
   group.running.reset();
-  if (!next.for_operator && !group.settings.placement_enabled) return;
+  if (!next.for_operator && !group.PlacementOn()) return;
   group.next = std::move(next);
   group.next_placement = now;
 }
@@ -131,7 +131,7 @@ std::string DeadText(const GroupState& group) {
 EvidenceRules RulesOf(const GroupSettings& settings) {
   return {.agent_lease = settings.agent_lease,
           .engine_lease = settings.engine_lease,
-          .agent_reconnect_max = settings.agent_reconnect_max,
+          .agent_reconnect_max = settings.agent.reconnect_max,
           .num_witnesses = settings.witnesses};
 }
 
@@ -143,7 +143,8 @@ void ExpelLost(Planning planning, absl::Time now, Effects& effects) {
   // Whom no view can name yet is waited for.
   std::erase_if(verdict.lost, [&](const Loss& loss) { return !group.members.at(loss.rank).known(); });
   if (std::exchange(group.held_back, verdict.held_back) != verdict.held_back && !verdict.held_back.empty()) {
-    group.Alert(verdict.held_back, effects);
+    group.Alert(
+        verdict.held_back, [](const GroupState& g) { return !g.held_back.empty(); }, effects);
   }
   // A group that no view was made of yet waits for whoever takes the place of one that ended.
   if (verdict.lost.empty() || (!group.formed && group.told_view.number == 0)) return;
@@ -153,7 +154,9 @@ void ExpelLost(Planning planning, absl::Time now, Effects& effects) {
     group.evidence.Forget(loss.rank, now);
     if (loss.kind == Loss::Kind::kSilent) group.evidence.NoteExpelled(loss.rank);
     ++group.totals.ranks_lost;
-    group.Alert(absl::StrCat("rank ", loss.rank.value(), " is lost: ", loss.why), effects);
+    group.Alert(
+        absl::StrCat("rank ", loss.rank.value(), " is lost: ", loss.why),
+        [rank = loss.rank](const GroupState& g) { return g.members.at(rank).standing == Standing::kLost; }, effects);
   }
   if (group.formed) {
     PublishLosses(planning, verdict.lost, now, effects);
@@ -167,7 +170,11 @@ void PlanRestores(Planning planning, absl::Time now, Effects& effects) {
   const size_t num_dead = group.restores.dead().size();
   if (group.MayPublish()) group.restores.Plan(now, SlotLoadsNow(group));
   const auto& dead = group.restores.dead();
-  if (dead.size() > num_dead) group.Alert(absl::StrCat("degraded: ", DeadText(group)), effects);
+  if (dead.size() > num_dead) {
+    group.Alert(
+        absl::StrCat("degraded: ", DeadText(group)), [](const GroupState& g) { return !g.restores.dead().empty(); },
+        effects);
+  }
   if (dead.empty() && num_dead > 0) effects.push_back(Note{group.info.name, "every expert has a live replica again"});
   group.totals.experts_restored = static_cast<uint64_t>(group.restores.num_restored());
   if (!group.emergency.has_value()) return;

@@ -188,19 +188,20 @@ void AnnounceSurvival(GroupState& group, absl::Time now, Effects& effects) {
   const int64_t room = int64_t{asked.num_live_ranks()} * asked.shape.slots_per_rank;
   const int64_t spare = room - asked.shape.num_experts;
   const int64_t needed = int64_t{full} * asked.shape.num_experts;
+  const Alerts::Lasts always = [](const GroupState&) { return true; };  // as long as the group is what it is
   if (protection.num_levels() < full) {
     group.Alert(
         absl::StrCat("asked to survive the loss of ", TextOf(asked.survive), ", which are more than would leave one"),
-        effects);
+        always, effects);
   } else if (spare < needed) {
     group.Alert(absl::StrCat("asked to survive the loss of ", TextOf(asked.survive), ", which takes ", needed,
                              " slots beyond one for each expert; a layer has ", spare,
                              ": the experts with most tokens are protected first, check names the others"),
-                effects);
+                always, effects);
   } else {
     effects.push_back(Note{group.info.name, absl::StrCat("is to survive the loss of ", TextOf(asked.survive))});
   }
-  if (group.settings.placement_enabled && OwesProtection(group)) {
+  if (group.PlacementOn() && OwesProtection(group)) {
     group.next_placement = std::min(group.next_placement, now + group.settings.window);
   }
 }

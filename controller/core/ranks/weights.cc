@@ -79,6 +79,12 @@ void TakeCommonWeights(GroupState& group, Effects& effects) {
   effects.push_back(Note{group.info.name, absl::StrCat("all ranks have weights version ", *common, ": moves go on")});
 }
 
+Alerts::Lasts StaysInConflict(const FingerprintConflict& conflict) {
+  return [layer = conflict.layer, expert = conflict.expert](const GroupState& group) {
+    return group.slots.FindConflict(layer, expert) != nullptr;
+  };
+}
+
 void Watch(GroupState& group, absl::Time now, Effects& effects) {
   WeightsWatch& watch = group.weights;
   std::string text = UnsettledText(group);
@@ -89,8 +95,9 @@ void Watch(GroupState& group, absl::Time now, Effects& effects) {
   if (watch.text.empty() || watch.alerted || AnySuspended(group.members) || now - watch.since < kWeightsDifferFor)
     return;
   watch.alerted = true;
-  group.Alert(absl::StrCat("weights versions differ: ", watch.text, "; nothing is moved until they are equal"),
-              effects);
+  group.Alert(
+      absl::StrCat("weights versions differ: ", watch.text, "; nothing is moved until they are equal"),
+      [](const GroupState& g) { return !g.weights.text.empty(); }, effects);
 }
 
 }  // namespace
@@ -119,12 +126,12 @@ void AlertConflicts(GroupState& group, const std::vector<FingerprintConflict>& c
     const FingerprintConflict& conflict = conflicts[i];
     group.Alert(absl::StrCat("replicas of expert ", conflict.expert.value(), " of layer ", conflict.layer.value(), " ",
                              Describe(conflict), "; the first is used, and not moved"),
-                effects);
+                StaysInConflict(conflict), effects);
   }
   if (conflicts.size() <= kConflictsNamed) return;
   group.Alert(
       absl::StrCat(conflicts.size() - kConflictsNamed, " more replicas disagree with the others of their expert"),
-      effects);
+      StaysInConflict(conflicts[kConflictsNamed]), effects);
 }
 
 void NoteSuspended(GroupState& group, MemberRecord& member, absl::Time now, Effects& effects) {

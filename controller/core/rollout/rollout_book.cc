@@ -92,7 +92,11 @@ void Conclude(const RunningOperation& running, OperationProgress& operation) {
 void BookRollouts(GroupState& group, Operations& operations, absl::Time now, Effects& effects) {
   for (const RolloutReport& report : group.rollouts.TakeReports()) {
     CountReport(group.totals, report);
-    if (report.kind == RolloutReport::Kind::kAlert) group.Alert(report.text, effects);
+    if (report.kind == RolloutReport::Kind::kAlert) {
+      group.Alert(
+          report.text, [layer = report.layer](const GroupState& g) { return g.rollouts.PhaseOf(layer) != "steady"; },
+          effects);
+    }
     operations.Update(
         report.operation_id, now, [&](OperationProgress& operation) { CountReport(operation, report); }, effects);
     if (!group.running.has_value() || group.running->id != report.operation_id) continue;

@@ -6,13 +6,16 @@
 export interface Epoch { term: number; number: number }
 export interface Totals { tokens: string; moves: string; moves_failed: string; bytes_moved: string; shares_updates: string; publishes: string; rollouts: string; waves: string; waves_undone: string; fingerprint_failures: string }
 export interface Layer { layer: number; phase: string; imbalance_now: number; imbalance_initial: number; imbalance_predicted: number; free_redundancy: number; num_slots_retired: number; num_slots_writing: number; num_slots_verified: number; num_slots_condemned: number; experts_lost: number[] }
+export interface Alert { text: string; began_unix_us: string; ended_unix_us: string }
 export interface Group {
   info: { name: string; model: string; shape: { num_experts: number; num_ranks: number; slots_per_rank: number }; num_layers: number; world: number } | null;
   policy: string; term: number; epoch: Epoch | null; forming: boolean; static_reason: string; running_operation: string;
   imbalance_now: number; imbalance_initial: number; imbalance_predicted: number;
-  layers: Layer[]; waves_blocked: { layer: number; rank: number; reason: string }[]; alerts: string[]; totals: Totals | null;
+  layers: Layer[]; waves_blocked: { layer: number; rank: number; reason: string }[]; alerts: Alert[]; totals: Totals | null;
   imbalance_gap: string; store_problem: string; step_time_p99_us: string;
-  ineffective: string[]; paused_by: string; pause_reason: string;
+  ineffective: string[]; paused_by: string; pause_reason: string; mode: string; mode_set_by: string;
+  shadow_shares: { num_layers: number; imbalance_before: number; imbalance_after: number } | null;
+  pins: { operation: string; pins: { layer: number; expert: number; rank: number }[]; frozen_layers: number[]; reason: string }[];
 }
 export interface WindowStats { begin_unix_us: string; tokens: string; imbalance_realised: number; imbalance_initial: number; imbalance_predicted: number }
 export interface LayerStats { layer: number; tokens_of_expert: string[]; tokens_of_rank: string[]; imbalance_realised: number }
@@ -25,6 +28,7 @@ export interface Operation {
   num_layers: number; num_layers_done: number; num_waves: number; num_moves: number; num_moves_done: number; num_moves_failed: number;
   bytes_done: string; imbalance_before: number; imbalance_predicted: number;
   planning_us: string; retiring_us: string; moving_us: string; decisions: LayerDecision[];
+  requested_by: string; request: string; ended_by: string;
 }
 export interface LayerDecision { layer: number; act: boolean; why: string; reason: string; imbalance_before: number; imbalance_after: number; num_moves: number }
 export interface RankStatus { rank: number; standing: string; num_slots_live: number; note: string; attached: boolean; alive: boolean; waiting: boolean; safe_to_terminate: boolean }

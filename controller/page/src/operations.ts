@@ -7,8 +7,9 @@ import { confirm } from "./confirm";
 import { bytes, byId, element, imbalance, seconds, show, table, time, word } from "./text";
 
 const keptMax = 50;
-const isPause = (o: Operation) => o.cause === "OPERATION_CAUSE_PAUSE";
-const isUnderWay = (o: Operation) => /RUNNING|PLANNING/.test(o.state) && !isPause(o);
+// In force until it is ended: nothing is under way.
+const stands = (o: Operation) => /_(PAUSE|MODE|PIN)$/.test(o.cause);
+const isUnderWay = (o: Operation) => /RUNNING|PLANNING/.test(o.state) && !stands(o);
 
 export class Operations {
   private readonly known = new Map<string, Operation>();
@@ -49,9 +50,10 @@ export class Operations {
     show(this.list, newest, () => {
       const rows = newest.map((o) => [time(o.started_unix_us), word(o.state, "OPERATION_STATE_"), word(o.cause, "OPERATION_CAUSE_"), o.policy,
         `${o.num_moves_done}/${o.num_moves}`, bytes(Number(o.bytes_done)), imbalance(o.imbalance_before), imbalance(o.imbalance_predicted),
-        seconds(o.planning_us), seconds(o.retiring_us), seconds(o.moving_us), o.detail]);
+        seconds(o.planning_us), seconds(o.retiring_us), seconds(o.moving_us), o.requested_by === "" ? "the controller" : `${o.requested_by}, ${o.request}`,
+        o.ended_by === "" ? o.detail : `${o.detail}; ended by ${o.ended_by}`]);
       return [newest.length === 0 ? "nothing was done or decided yet" : element("div", { class: "scroll", tabindex: "0" },
-        table(["began", "state", "cause", "policy", ">moves", ">bytes", ">before", ">predicted", ">planning", ">retiring", ">moving", "what and why"], rows))];
+        table(["began", "state", "cause", "policy", ">moves", ">bytes", ">before", ">predicted", ">planning", ">retiring", ">moving", "asked by", "what and why"], rows))];
     });
   }
 
@@ -68,7 +70,7 @@ export class Operations {
 
   // Why the last decision was taken, layer by layer; asked for once for each.
   private async explain(): Promise<void> {
-    const last = this.newest().find((o) => !isPause(o) && !isUnderWay(o) && o.num_layers + o.num_moves >= 0);
+    const last = this.newest().find((o) => !stands(o) && !isUnderWay(o) && o.num_layers + o.num_moves >= 0);
     if (!last || !this.group || last.id === this.explained) return;
     this.explained = last.id;
     const decisions = await getDecisions(this.group.info?.name ?? "", last.id);
