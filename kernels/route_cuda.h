@@ -39,14 +39,14 @@ struct RouteLaunch {
   const uint64_t* step = nullptr;         // device: of the salt; null: 0
   const uint64_t* table_view = nullptr;   // device: takes the place of mask.table_view where given
   const uint64_t* mask_change = nullptr;  // device: number of the newest view that changed the mask; at or below
-                                          // table_view the mask is not looked at. Null: it always is
+                                          // table_view the mask is not looked at. Null: it always is. Mode kShares
   const uint64_t* routed_at = nullptr;    // device: takes the place of counters.routed where given, counting
-  uint64_t routed_offset = 0;             // from *routed_at, in counters; an address of 0: nothing is counted
-  uint32_t rank = 0, layer = 0;           // of the salt
-  int32_t num_slots = 0;                  // of the whole layer
-  void* slots = nullptr;                  // out, device: [num_tokens, top_k], dense
-  int32_t slot_bytes = 0;                 // 4 or 8; 0: as the ids
-  uint64_t* num_unknown = nullptr;        // device, may be null: ids at or above num_experts are added to it
+  uint64_t routed_offset = 0;       // from *routed_at, in counters; an address of 0: nothing is counted. Mode kShares
+  uint32_t rank = 0, layer = 0;     // of the salt
+  int32_t num_slots = 0;            // of the whole layer
+  void* slots = nullptr;            // out, device: [num_tokens, top_k], dense
+  int32_t slot_bytes = 0;           // 4 or 8; 0: as the ids
+  uint64_t* num_unknown = nullptr;  // device, may be null: ids at or above num_experts are added to it
 };
 
 // Requires: `stream` a cudaStream_t of the current device, or null for the default one.
