@@ -378,7 +378,7 @@ void Group::Publish(Publisher::LayerMaps improved, absl::Time now, Effects& effe
 
 void Group::SetWakeup(absl::Time now) {
   const GroupState& group = *state_;
-  next_wakeup_ = std::min({group.loads.NextEdge(), NextLook(group, now), NextWeightsLook(group)});
+  next_wakeup_ = std::min({group.loads.NextEdge(), NextLook(group, now), NextWeightsLook(group, now)});
   if (!group.formed) return;
   next_wakeup_ = std::min({next_wakeup_, group.restores.NextWakeup(), group.publisher.NextWakeup(),
                            group.orders.NextWakeup(), group.rollouts.NextWakeup(), group.changes.next_wakeup});

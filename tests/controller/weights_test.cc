@@ -55,6 +55,7 @@ TEST_CASE("a rank that is suspended while nothing moves is released at once, and
   CHECK(AgentOf(cluster, 1).released);
   cluster.Run(absl::Seconds(20));
   CHECK(cluster.updates.size() == num_updates);
+  CHECK(cluster.coordinator->NextWakeup() > cluster.now);
   CHECK(NumLiveOn(cluster, 1) == 6);
   CHECK(StatusOf(cluster, 1).suspended);
   CHECK(StatusOf(cluster, 1).note == "is suspended: its weights change");
@@ -88,6 +89,16 @@ TEST_CASE("moves end before a rank is released, also those between other ranks",
   CHECK(cluster.StateOf("r") == "running");
   cluster.ResumeWeights(source, 0);
   RunUntilDone(cluster, "r");
+}
+
+TEST_CASE("while nobody answers for a move that was given up, nobody is woken for it without end", "[weights]") {
+  Cluster cluster(Basic());
+  StartUnderLoad(cluster);
+  const MoveOrder order = HoldAMove(cluster);
+  cluster.DetachAgent(cluster.options.shape.RankOf(order.slot).value());
+  cluster.SuspendWeights(order.sources.front().member.rank.value());
+  cluster.Run(absl::Minutes(1));
+  CHECK(cluster.coordinator->NextWakeup() > cluster.now);
 }
 
 TEST_CASE("a wave that a suspension ends is nobody's fault, and what was retired returns to the maps", "[weights]") {

@@ -149,11 +149,13 @@ void AdvanceWeights(GroupState& group, absl::Time now, Effects& effects) {
   Watch(group, now, effects);
 }
 
-absl::Time NextWeightsLook(const GroupState& group) {
+absl::Time NextWeightsLook(const GroupState& group, absl::Time now) {
   absl::Time next = absl::InfiniteFuture();
-  if (!group.weights.text.empty() && !group.weights.alerted) next = group.weights.since + kWeightsDifferFor;
+  if (group.weights.text.empty()) return next;
+  // A suspension may last: its end is told, and what differs then is timed from there on.
+  if (!group.weights.alerted && !AnySuspended(group.members)) next = group.weights.since + kWeightsDifferFor;
   for (const auto& [id, order] : group.orders.open()) {
-    if (order.cancelled && !group.weights.text.empty()) next = std::min(next, order.readable_until);
+    if (order.cancelled && order.readable_until > now) next = std::min(next, order.readable_until);
   }
   return next;
 }

@@ -31,7 +31,7 @@ void NoteSuspended(GroupState& group, MemberRecord& member, absl::Time now, Effe
 
 // Takes every step that can be taken now; before maps are published.
 void AdvanceWeights(GroupState& group, absl::Time now, Effects& effects);
-absl::Time NextWeightsLook(const GroupState& group);
+absl::Time NextWeightsLook(const GroupState& group, absl::Time now);
 
 // "rank 3 is suspended; version 2 on ranks 0, 1, version 1 on ranks 2, 3"; empty where all are settled.
 std::string UnsettledText(const GroupState& group);
