@@ -207,4 +207,18 @@ TEST_CASE("batches of one token meet the shares over the steps, alike on no two 
   CHECK(std::abs(num_equal - num_steps / 2) < 130);
 }
 
+TEST_CASE("without the step number a batch of one token goes to one replica for ever", "[route]") {
+  const LayerMap map = EvenMap(Placement{{ExpertId(0), ExpertId(0)}}, 1);
+  const Table table(map);
+  const int32_t id = 0;
+  int num_first = 0;
+  for (int step = 0; step < 100; ++step) {
+    int32_t slot = -1;
+    Route(table.get(), {.ids = &id, .id_bytes = 4, .top_k = 1, .num_tokens = 1, .row_stride = 1, .first_token = 0},
+          RouteSalt(0, 0, /*step=*/0), {}, {}, &slot);
+    num_first += slot == 0 ? 1 : 0;
+  }
+  CHECK((num_first == 0 || num_first == 100));
+}
+
 }  // namespace evenkeel::kernels

@@ -5,6 +5,12 @@
 
 namespace evenkeel::sim {
 
+namespace {
+
+constexpr absl::Duration kStuckFor = absl::Seconds(15);
+
+}  // namespace
+
 Cluster::Cluster(const Options& options) : world_(options), whole_(static_cast<size_t>(options.num_groups), true) {
   world_.network.SetHandlers(MakeHandlers());
   for (int g = 0; g < options.num_groups; ++g) {
@@ -14,7 +20,9 @@ Cluster::Cluster(const Options& options) : world_(options), whole_(static_cast<s
                            .trace = &world_.trace,
                            .maps = &world_.maps,
                            .load = &world_.load,
-                           .changed = [this, g](int rank) { agent(g, rank).RegionChanged(); }},
+                           .changed = [this, g](int rank) { agent(g, rank).RegionChanged(); },
+                           .suspended = [this, g](int rank) { world_.transfers.SourceSuspended(RegionOf(g, rank)); },
+                           .replaces = [this, g](int rank) { world_.transfers.CheckUntouched(*RegionOf(g, rank)); }},
         MixBits(options.seed * 1000 + static_cast<uint64_t>(g))));
     for (int r = 0; r < options.num_ranks; ++r) {
       agents_.push_back(std::make_unique<SimAgent>(&world_, g, r, [this, g, r] { AgentDied(g, r); }));
@@ -43,6 +51,7 @@ Cluster::Cluster(const Options& options) : world_(options), whole_(static_cast<s
   controllers_.push_back(std::make_unique<SimController>(&world_, 0, [this] { ControllerDied(0); }));
   controllers_.back()->Start();
   world_.network.SetCurrentController(0);
+  if (options.losses) WatchExcluded();
 }
 
 Network::Handlers Cluster::MakeHandlers() {
@@ -60,7 +69,7 @@ Network::Handlers Cluster::MakeHandlers() {
 
 RegionModel* Cluster::FreshRegion(int group, int rank) {
   GroupInfo info = world_.InfoOf(group);
-  info.weights_version = versions_[static_cast<size_t>(world_.AgentOf(group, rank))];
+  info.weights_version += versions_[static_cast<size_t>(world_.AgentOf(group, rank))] - 1;
   return world_.AddRegion(group, info, {RankId(rank), MixBits(++num_incarnations_)});
 }
 
@@ -79,7 +88,7 @@ void Cluster::AgentDied(int group, int rank) {
 
 void Cluster::StartAgent(int group, int rank) {
   SimAgent& dead = agent(group, rank);
-  if (dead.running()) return;
+  if (dead.running() || held_down_.contains(world_.AgentOf(group, rank))) return;
   RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(rank);
   if (region != nullptr) dead.Start(region);
 }
@@ -140,6 +149,8 @@ void Cluster::StartJoining(int group, int rank) {
   EngineModel& engines = *world_.engines[static_cast<size_t>(group)];
   if (engines.region(rank) != nullptr) return;
   GroupInfo info = world_.InfoOf(group);
+  held_down_.erase(world_.AgentOf(group, rank));
+  world_.may_leave.erase({group, rank});
   RegionModel* region = world_.AddRegion(group, info, {RankId(rank), MixBits(++num_incarnations_)}, true);
   engines.Start(region);
   world_.trace.Add("engine comes to join", {group, rank});
@@ -151,7 +162,7 @@ void Cluster::Terminate(int group, int rank) {
   EngineModel& engines = *world_.engines[static_cast<size_t>(group)];
   if (!engines.alive(rank)) return;
   world_.trace.Add("drained rank ends", {group, rank});
-  engines.Kill(rank);
+  EndEngine(group, rank);
   agent(group, rank).Kill();
 }
 
@@ -170,13 +181,20 @@ void Cluster::RestartGroup(int group) {
   }
 }
 
-bool Cluster::RotSlot(int group, int rank) {
-  RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(rank);
-  if (region == nullptr || !region->in_set) return false;
+int64_t Cluster::SlotToSpare(int group, int rank) {
+  const RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(rank);
+  if (region == nullptr || !region->in_set) return -1;
   const size_t at = world_.rng.Below(region->num_slots());
-  if (region->slots[at].state != SlotState::kVerified || region->being_written[at] > 0) return false;
+  if (region->slots[at].state != SlotState::kVerified || region->being_written[at] > 0) return -1;
   const LayerId layer(static_cast<int>(at) / world_.options.slots_per_rank);
-  if (NumGood(group, layer, region->slots[at].expert) < 3) return false;
+  return NumGood(group, layer, region->slots[at].expert) < 3 ? -1 : static_cast<int64_t>(at);
+}
+
+bool Cluster::RotSlot(int group, int rank) {
+  const int64_t index = SlotToSpare(group, rank);
+  if (index < 0) return false;
+  const size_t at = static_cast<size_t>(index);
+  RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(rank);
   world_.maps.AllowDeadExperts(group);
   world_.trace.Add("slot rots: index", {group, rank}, static_cast<int64_t>(at));
   region->contents[at] = region->derived[at] = world_.rng.Next();
@@ -201,6 +219,7 @@ int Cluster::NumGood(int group, LayerId layer, ExpertId expert) {
 
 bool Cluster::IsWhole(int group) {
   if (!whole_[static_cast<size_t>(group)]) return false;
+  if (world_.options.losses) return true;
   for (int r = 0; r < world_.options.num_ranks; ++r) {
     const RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(r);
     const bool may_be_away = world_.options.ranks_interval > absl::ZeroDuration();
@@ -240,7 +259,8 @@ void Cluster::Calm() {
     one->strand().EndStall();
     one->strand().DieInEffect(0);
   }
-  KillController();
+  if (world_.options.last_controller) KillController();
+  if (world_.options.losses) world_.queue.After(kStuckFor, [this] { ReplaceStuck(); });
 }
 
 }  // namespace evenkeel::sim

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "algos/layer_map.h"
 
 namespace evenkeel::sim {
@@ -12,6 +14,10 @@ namespace evenkeel::sim {
 namespace {
 
 constexpr double kTokensPerSecond = 1e5;  // of a layer, over the whole group
+constexpr absl::Duration kWaitTold = absl::Milliseconds(300);
+constexpr absl::Duration kHungPoll = absl::Seconds(1);
+constexpr absl::Duration kReroutedAfter = absl::Milliseconds(5);
+constexpr absl::Duration kGivenUpWithin = absl::Seconds(1);
 
 }  // namespace
 
@@ -55,7 +61,8 @@ void EngineModel::Start(RegionModel* region) {
   Rank& rank = At(region->rank());
   ++rank.life;
   rank.region = region;
-  rank.stalled_until = absl::InfinitePast();
+  rank.stalled_until = rank.slow_until = rank.slow_for_until = rank.stall_ends = absl::InfinitePast();
+  rank.hung = rank.alone = false;
   rank.accrued = world_.queue->now();
   std::fill(rank.open_of_lane.begin(), rank.open_of_lane.end(), 0);
   for (size_t lane = 0; lane < rank.lane_waits.size(); ++lane) {
@@ -78,21 +85,29 @@ void EngineModel::Serve(RegionModel* region) {
   }
 }
 
+void EngineModel::LeaveSet(int rank_idx) {
+  RegionModel* const region = At(rank_idx).region;
+  for (Step& step : steps_) {
+    if (!step.open || step.rank != rank_idx || !std::exchange(step.held, false)) continue;
+    world_.maps->Release(group_, step.began.epoch);
+  }
+  region->excluded = true;
+  if (!std::exchange(region->in_set, false)) return;
+  world_.maps->SetRegion(group_, rank_idx, nullptr);
+  world_.maps->Release(group_, region->maps->epoch);
+  world_.changed(rank_idx);
+}
+
 void EngineModel::Exclude(int rank_idx) {
   Rank& rank = At(rank_idx);
-  RegionModel* const region = rank.region;
+  LeaveSet(rank_idx);
+  rank.alone = false;
   for (Step& step : steps_) {
     if (!step.open || step.rank != rank_idx) continue;
     step.open = false;
     step.aborted = true;
-    world_.maps->Release(group_, step.began.epoch);
-    region->End(step.began);
+    rank.region->End(step.began);
     --rank.open_of_lane[static_cast<size_t>(step.lane)];
-  }
-  region->excluded = true;
-  if (std::exchange(region->in_set, false)) {
-    world_.maps->SetRegion(group_, rank_idx, nullptr);
-    world_.maps->Release(group_, region->maps->epoch);
   }
   std::fill(rank.lane_scheduled.begin(), rank.lane_scheduled.end(), false);
   for (size_t lane = 0; lane < rank.lane_waits.size(); ++lane) {
@@ -111,16 +126,27 @@ void EngineModel::Kill(int rank_idx) {
   WakeWaiting();
 }
 
-void EngineModel::Stall(int rank, absl::Time until) { At(rank).stalled_until = until; }
+void EngineModel::Stall(int rank, absl::Time until) {
+  At(rank).stalled_until = until;
+  At(rank).stall_ends = std::max(At(rank).stall_ends, until);
+}
+
+void EngineModel::Hang(int rank) { At(rank).hung = true; }
 
 void EngineModel::Calm() {
   calm_ = true;
-  for (Rank& rank : ranks_) rank.stalled_until = absl::InfinitePast();
+  for (Rank& rank : ranks_) rank.stalled_until = rank.slow_until = rank.slow_for_until = absl::InfinitePast();
+}
+
+bool EngineModel::IsStalled(int rank) const {
+  const Rank& one = ranks_[static_cast<size_t>(rank)];
+  return one.hung || (!calm_ && one.stalled_until > world_.queue->now());
 }
 
 bool EngineModel::Deferred(int rank, EventQueue::Action action) {
-  const absl::Time until = At(rank).stalled_until;
-  if (calm_ || until <= world_.queue->now()) return false;
+  if (!IsStalled(rank)) return false;
+  const absl::Time now = world_.queue->now();
+  const absl::Time until = At(rank).hung ? now + kHungPoll : At(rank).stalled_until;
   world_.queue->At(until + Exponential(absl::Microseconds(200)), std::move(action));
   return true;
 }
@@ -134,14 +160,15 @@ void EngineModel::TakeMaps(RegionModel* region, std::shared_ptr<const agent::Map
   if (serves) world_.maps->Hold(group_, maps);
   if (serves) world_.maps->Release(group_, region->maps->epoch);
   region->previous = std::exchange(region->maps, std::move(maps));
-  if (!serves && region->engine_alive && !region->excluded && IsNamed(*region))
-    Serve(region);  // it waited for its first maps
+  // It waited for its first maps.
+  if (!serves && region->engine_alive && !region->excluded && IsNamed(*region)) Serve(region);
   world_.changed(region->rank());
 }
 
 // The engine had been busy: steps under the maps so far are open, and the next ones take the new maps.
 void EngineModel::StepBefore(RegionModel* region) {
   const int rank = region->rank();
+  if (region->suspended()) return;
   for (int lane = 0; lane < options_.num_lanes; ++lane) {
     if (At(rank).open_of_lane[static_cast<size_t>(lane)] == 0) {
       const uint32_t step = OpenStep(rank, lane, region->maps);
@@ -158,12 +185,94 @@ bool EngineModel::IsNamed(const RegionModel& region) {
 
 void EngineModel::TakeView(RegionModel* region, const View& view) {
   region->view = view;
-  for (const Rank& rank : ranks_) {
-    if (rank.region == nullptr || !rank.region->in_set) continue;
+  for (Rank& rank : ranks_) {
+    if (rank.region == nullptr) continue;
     const bool named = std::find(view.members.begin(), view.members.end(), rank.region->member()) != view.members.end();
-    if (!named) Exclude(rank.region->rank());
+    const bool itself = rank.region == region;
+    if (!itself && view.number < rank.region->joined_view) continue;  // it comes late, and knows nothing of this one
+    if (named && itself && rank.alone && view.number > rank.alone_since) {
+      // Nobody is left who knew of the view without it.
+      rank.alone = region->excluded = false;
+      Serve(region);
+    } else if (!named && (rank.region->in_set || (itself && rank.alone))) {
+      if (itself || !options_.bracketed) {
+        Exclude(rank.region->rank());
+      } else {
+        LeaveSet(rank.region->rank());
+        rank.alone = true;
+        rank.alone_since = view.number;
+      }
+    }
   }
+  if (options_.mutant != Mutant::kLostWordUnread) GiveUpOnLost(*region);
+  CheckGivenUpLater(region, view.number);
   world_.changed(region->rank());
+}
+
+bool EngineModel::Accepts(const RegionModel& region, const RegionModel& sender) {
+  if (&region == &sender) return true;
+  if (region.view.number == 0) return sender.joined_view == 0;  // the world of the headers
+  const std::vector<Member>& members = region.view.members;
+  return std::find(members.begin(), members.end(), sender.member()) != members.end();
+}
+
+std::vector<uint32_t> EngineModel::WaitingForLost(const RegionModel& region) const {
+  std::vector<uint32_t> waiting;
+  if (region.view.number == 0) return waiting;
+  const auto is_lost = [&](size_t rank) {
+    return std::none_of(region.view.members.begin(), region.view.members.end(),
+                        [&](const Member& member) { return member.rank.idx() == rank; });
+  };
+  std::vector<bool> waits(steps_.size(), false);
+  for (const Token& token : tokens_) {
+    if (token.live && is_lost(static_cast<size_t>(token.target))) waits[token.step] = true;
+  }
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    if (!step.open || step.region != &region) continue;
+    for (size_t r = 0; r < ranks_.size(); ++r) {
+      if ((step.lost_to >> r & 1) != 0 && is_lost(r)) waits[i] = true;
+    }
+    if (waits[i]) waiting.push_back(static_cast<uint32_t>(i));
+  }
+  return waiting;
+}
+
+void EngineModel::GiveUpOnLost(const RegionModel& region) {
+  for (uint32_t step : WaitingForLost(region)) AbortLater(step, kReroutedAfter);
+}
+
+void EngineModel::CheckGivenUpLater(const RegionModel* region, uint64_t view_number) {
+  world_.queue->After(kGivenUpWithin, [this, region, view_number] {
+    const Rank& rank = At(region->rank());
+    if (rank.region != region || rank.hung || region->view.number != view_number) return;
+    if (rank.stall_ends + kGivenUpWithin > world_.queue->now()) return;
+    if (WaitingForLost(*region).empty()) return;
+    world_.trace->Violation(absl::StrCat("group ", group_, " rank ", region->rank(),
+                                         ": a step still waits for a rank that view ", view_number, ", taken ",
+                                         absl::FormatDuration(kGivenUpWithin), " ago, lacks"));
+  });
+}
+
+EngineModel::Waits EngineModel::WaitsOf(int rank) const {
+  Waits waits;
+  uint64_t ranks = 0;
+  const absl::Time now = world_.queue->now();
+  const auto waits_long = [&](const Step& step) {
+    return step.open && step.rank == rank && now - step.opened >= kWaitTold;
+  };
+  for (const Step& step : steps_) {
+    if (step.open && step.rank == rank) waits.oldest_open = std::max(waits.oldest_open, now - step.opened);
+    if (waits_long(step)) ranks |= step.lost_to;
+  }
+  if (IsStalled(rank)) return waits;  // it says nothing of others
+  for (const Token& token : tokens_) {
+    if (token.live && waits_long(steps_[token.step])) ranks |= uint64_t{1} << token.target;
+  }
+  for (size_t r = 0; r < ranks_.size(); ++r) {
+    if ((ranks >> r & 1) != 0 && r != static_cast<size_t>(rank)) waits.for_ranks.emplace_back(static_cast<int32_t>(r));
+  }
+  return waits;
 }
 
 void EngineModel::WantRefresh(RegionModel* region, LayerId layer, SlotIdx slot) {

@@ -10,6 +10,10 @@
 // With Options::steps_around_changes_only an engine makes steps only around a change of its maps, as if it had
 // been busy before; between changes its counters grow by the load of the slots that its maps name.
 //
+// A rank that a view has left out goes on, where work for others is bracketed, until it takes that view itself; those
+// that took it refuse its tokens. Engines may hang, holding their lock, and be slow.
+//
+// Checks:    no step waits on for a rank that the engine's view lacks.
 // Threads:   none.
 // Owns:      steps and tokens. Regions belong to the simulation and outlive the model.
 #pragma once
@@ -22,6 +26,7 @@
 #include "absl/time/time.h"
 
 #include "algos/base/rng.h"
+#include "algos/layer_map.h"
 #include "tests/sim/event_queue.h"
 #include "tests/sim/load_checker.h"
 #include "tests/sim/load_model.h"
@@ -41,6 +46,10 @@ class EngineModel {
     LoadChecker* load = nullptr;
     // Something that the rank's agent observes has changed.
     std::function<void(int rank)> changed;
+    // The rank's word that nobody is to read its slots is in its region.
+    std::function<void(int rank)> suspended = nullptr;
+    // It begins to replace what is in them.
+    std::function<void(int rank)> replaces = nullptr;
   };
 
   EngineModel(const Options& options, int group, World world, uint64_t seed);
@@ -50,8 +59,35 @@ class EngineModel {
   void Start(RegionModel* region);
   void Kill(int rank);
   void Stall(int rank, absl::Time until);
+  // It gets nowhere any more, until it is killed.
+  void Hang(int rank);
+  // What it computes takes long.
+  void Slow(int rank, absl::Time until) { At(rank).slow_until = until; }
+  // So does what others compute for it: it is hard to reach.
+  void SlowFor(int rank, absl::Time until) { At(rank).slow_for_until = until; }
+  // It does not know yet that it was left out.
+  bool goes_on(int rank) const { return ranks_[static_cast<size_t>(rank)].alone; }
+  bool hangs(int rank) const { return ranks_[static_cast<size_t>(rank)].hung; }
   bool alive(int rank) const { return ranks_[static_cast<size_t>(rank)].region != nullptr; }
   RegionModel* region(int rank) const { return ranks_[static_cast<size_t>(rank)].region; }
+
+  // Weights that are replaced while the engine is suspended.
+  struct Reload {
+    uint64_t version = 0;
+    absl::Duration takes;
+    int64_t bad_slot = -1;  // index of one that gets other content than its replicas
+  };
+  // The engine begins no step and takes no work until all is replaced; that begins when its own steps have ended and
+  // its agent has granted it. Nothing where it is suspended already.
+  void Suspend(int rank, const Reload& reload);
+
+  // What the engine tells its agent of its open steps: since when the oldest is open, and the ranks that it has been
+  // waiting for for a while.
+  struct Waits {
+    absl::Duration oldest_open;
+    std::vector<RankId> for_ranks;
+  };
+  Waits WaitsOf(int rank) const;
 
   // The agent made `maps` the newest of the rank's region.
   void TakeMaps(RegionModel* region, std::shared_ptr<const agent::Maps> maps);
@@ -66,6 +102,7 @@ class EngineModel {
 
   uint64_t num_steps() const { return num_steps_; }
   uint64_t num_tokens() const { return num_tokens_; }
+  uint64_t num_reloads() const { return num_reloads_; }
 
  private:
   struct Step {
@@ -78,6 +115,10 @@ class EngineModel {
     bool open = false;     // holds the region back
     bool aborted = false;  // its answers are thrown away
     bool lost = false;     // some answer will never come
+    bool held = true;      // its maps count as in use
+    absl::Time opened = {};
+    const RegionModel* region = nullptr;
+    uint64_t lost_to = 0;  // ranks that will never answer, as bits
     std::shared_ptr<const agent::Maps> maps = {};
   };
   struct Token {
@@ -87,6 +128,7 @@ class EngineModel {
     SlotIdx slot;
     int target = 0;
     uint32_t target_life = 0;
+    bool live = true;                        // the place is in use
     Began served = {};                       // where bracketed
     const RegionModel* served_in = nullptr;  // of the engine that computes it
     uint64_t weight = 0;
@@ -95,6 +137,12 @@ class EngineModel {
     RegionModel* region = nullptr;  // null: ended
     uint32_t life = 0;
     absl::Time stalled_until = absl::InfinitePast();
+    absl::Time stall_ends = absl::InfinitePast();  // likewise; what was put off then is done then, in calm too
+    absl::Time slow_until = absl::InfinitePast();
+    absl::Time slow_for_until = absl::InfinitePast();
+    bool hung = false;
+    bool alone = false;        // a view that others took lacks it, and it goes on
+    uint64_t alone_since = 0;  // that view
     std::vector<int> open_of_lane;
     std::vector<bool> lane_waits;      // for a step to end, or in lockstep for others
     std::vector<bool> lane_scheduled;  // to begin a step
@@ -113,9 +161,29 @@ class EngineModel {
   uint32_t OpenStep(int rank, int lane, std::shared_ptr<const agent::Maps> maps);
   bool MayBegin(int rank, int lane);
   void Serve(RegionModel* region);
+  // Nothing depends on its maps any more.
+  void LeaveSet(int rank);
   // It serves with nobody any more: its steps are given up, its answers thrown away.
   void Exclude(int rank);
   static bool IsNamed(const RegionModel& region);
+  // Whether `region` takes tokens from the engine with `sender`.
+  static bool Accepts(const RegionModel& region, const RegionModel& sender);
+  bool IsStalled(int rank) const;
+  // Open steps of the engine that wait for ranks which its view lacks, by place.
+  std::vector<uint32_t> WaitingForLost(const RegionModel& region) const;
+  // They are given up: the view was read where they wait (rule 14).
+  void GiveUpOnLost(const RegionModel& region);
+  // A while after it took a view, unless it was stalled meanwhile: none is left that does.
+  void CheckGivenUpLater(const RegionModel* region, uint64_t view_number);
+  // The slot that a token of `expert` goes to, not on a rank that is known to be lost; none where there is no other.
+  SlotIdx Route(const RegionModel& region, const algos::LayerMap& map, LayerId layer, ExpertId expert,
+                uint32_t position);
+  // The step is given up, to be tried again, as nobody has the expert (rule 25).
+  void WaitForLost(uint32_t step_idx, LayerId layer, ExpertId expert);
+  void ReloadWhenGranted(RegionModel* region, const Reload& reload);
+  void GrantAlone(RegionModel* region);
+  void Replace(RegionModel* region, const Reload& reload);
+  void Resume(RegionModel* region, const Reload& reload);
   void DriftLater();
   void StepBefore(RegionModel* region);
   void SendTokens(uint32_t step_idx);
@@ -147,6 +215,7 @@ class EngineModel {
   uint32_t num_serials_ = 0;
   uint64_t num_steps_ = 0;
   uint64_t num_tokens_ = 0;
+  uint64_t num_reloads_ = 0;
 };
 
 }  // namespace evenkeel::sim

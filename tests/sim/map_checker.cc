@@ -110,6 +110,27 @@ void MapChecker::Compute(const RegionModel& region, LayerId layer, SlotIdx slot,
                                  " at the ", when, " of its computation"));
 }
 
+void MapChecker::CheckRank(const RegionModel& region) const {
+  const Group& state = groups_[static_cast<size_t>(region.group_idx())];
+  if (state.regions[static_cast<size_t>(region.rank())] != &region) return;
+  const algos::Shape& shape = region.info().shape;
+  for (const auto& [epoch, version] : state.versions) {
+    if (version.maps == nullptr) continue;
+    for (size_t l = 0; l < version.maps->layers.size(); ++l) {
+      for (int e = 0; e < shape.num_experts; ++e) {
+        for (SlotIdx slot : version.maps->layers[l].slots_of(ExpertId(e))) {
+          if (shape.RankOf(slot) != region.member().rank) continue;
+          if (region.HoldsGood(LayerId(static_cast<int>(l)), slot, ExpertId(e))) continue;
+          return trace_->Violation(absl::StrCat("group ", region.group_idx(), ": rank ", region.rank(),
+                                                " resumes with version ", region.info().weights_version, ", and slot ",
+                                                slot.value(), " of layer ", l, ", which maps of epoch ",
+                                                epoch.ToString(), " name for expert ", e, ", does not hold it"));
+        }
+      }
+    }
+  }
+}
+
 void MapChecker::CheckUnnamed(int group, int rank) const {
   const Group& state = groups_[static_cast<size_t>(group)];
   for (const auto& [epoch, version] : state.versions) {
@@ -181,7 +202,9 @@ void MapChecker::CheckVersion(int group, const agent::Maps& maps) {
     for (int e = 0; e < shape.num_experts; ++e) {
       for (SlotIdx slot : map.slots_of(ExpertId(e))) {
         const RegionModel* region = state.regions[shape.RankOf(slot).idx()];
-        if (region == nullptr || region->HoldsGood(LayerId(static_cast<int>(l)), slot, ExpertId(e))) continue;
+        // Of one that is suspended nothing is used before it resumes (CheckRank).
+        if (region == nullptr || region->granted()) continue;
+        if (region->HoldsGood(LayerId(static_cast<int>(l)), slot, ExpertId(e))) continue;
         trace_->Violation(absl::StrCat("group ", group, ": maps of epoch ", maps.epoch.ToString(), " name slot ",
                                        slot.value(), " of layer ", l, " for expert ", e,
                                        ", whose weights are not in it"));

@@ -49,6 +49,9 @@ class MapChecker {
   // A token of `expert` is computed in the slot now.
   void Compute(const RegionModel& region, LayerId layer, SlotIdx slot, ExpertId expert, const char* when);
 
+  // The rank's engine has made its slots anew, as of one version: those that maps in use name hold it.
+  void CheckRank(const RegionModel& region) const;
+
   // `rank` is safe to terminate, it is said: no map in use names a slot of it.
   void CheckUnnamed(int group, int rank) const;
 

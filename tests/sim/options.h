@@ -22,7 +22,10 @@ enum class Mutant : uint32_t {
   kTermReused,            // rule 3: a starting controller takes a term that was used before
   kMapsMixed,             // rule 3: an agent takes maps of another digest for those of its epoch
   kRestartUnnoticed,      // rule 1: a restarted rank goes on under its old incarnation
+  kPlanTakenForDone,      // rule 5: a move that failed counts as made: maps are as the plan has them
   kUndoKeepsContent,      // rule 6: half-written slots are said to hold their old content
+  kUndoneMovesGoOn,       // rule 6: a wave's slots return to the maps, and its moves are not cancelled
+  kGenerationsIgnored,    // rule 7: an order that comes again or late is taken as if it were the slot's next one
   kWritingNotStored,      // rule 7: `writing` is not in the region when the first byte is written
   kStaleInventory,        // rule 8: an agent attaches with the inventory of its first Attach
   kFingerprintIgnored,    // rule 9: whatever was copied is taken to match
@@ -32,13 +35,26 @@ enum class Mutant : uint32_t {
   kStepEndsWhenSent,      // rule 12: a step ends when its tokens are sent
   kOlderBankTaken,        // rule 16: a step begins under maps older than the newest
   kLateWriteNotAwaited,   // rule 19: a successor frees `writing` slots at once
+  kSuspensionNotAwaited,  // rule 22: weights are replaced as soon as the engine's own steps have ended
+  kOtherVersionUnmapped,  // rule 22: slots of ranks with another version than at first leave the maps
+  kVersionsIgnored,       // rule 22: no version is part of what is told, compared and copied
+  kDisagreementIgnored,   // rule 23: replicas that differ after a reload are said to be equal
   kOtherWeightsAccepted,  // rule 22: an engine of another weights version joins under the group's
   kHungCopyGivenUp,       // rule 28: a copy that does not end is reported as ended
   kLoadReadLate,          // rule 29: counters are read after the slot changed content
   kViewNotAwaited,        // rule 14: a view counts as taken by all as soon as it is sent
+  kLossNotAwaited,        // rule 13: so does a view that lacks a rank
+  kServingForgotten,      // rules 11, 13: work for a rank that was left out holds nobody back
+  kLostWordUnread,        // rule 14: engines learn who is lost at the begin of their next step
+  kOneWitnessEnough,      // rule 24: one engine that waits for a silent rank has it expelled
+  kSilenceExpels,         // rule 24: nobody has to wait for it at all
+  kWaitsInStep,           // rule 25: a step waits, open, until its expert is restored
+  kKeptContentDenied,     // rule 26: slots that were retired and not written are said to be empty
+  kMapsBeforeView,        // section 6: maps go out before the view that they presume
+  kRetiredKeptInTables,  // rule 30: a retired slot stays in the tables with a share of zero, and the last bound picks it
 };
 
-inline constexpr uint32_t kNumMutants = 19;
+inline constexpr uint32_t kNumMutants = 35;
 
 std::string_view NameOf(Mutant mutant);
 // kNone where there is none of this name.
@@ -62,6 +78,12 @@ struct FaultOptions {
   int partition = 0;
   int jump_clock = 0;
   int rot_slot = 0;
+  // Of ranks that are lost; none but in runs with Options::losses.
+  int lose_engines = 0;   // one or more engines end at once, some with their agents, some while copies run, some twice
+  int lose_host = 0;      // so do all engines and agents of a host: nobody is left to see it
+  int hang_engine = 0;    // holds its lock and gets nowhere, for ever
+  int slow_engine = 0;    // others wait for it, and it does get on
+  int blame_healthy = 0;  // an agent says for a while that its engine waits for all others; one of these is cut off
   // Chances for each transfer.
   double transfer_fails = 0;
   double transfer_corrupts = 0;
@@ -73,6 +95,9 @@ struct FaultOptions {
   double slow_message = 0;       // each message takes up to `slow_delay`
   double step_aborted = 0;       // each step, when it waits long
   double agent_starts_late = 0;  // each rank
+  double order_again = 0;        // each order and each cancel comes twice, the second time up to a while later
+  double bad_reload = 0;         // each rank whose weights are replaced: one slot's differ from its replicas'
+  double cut_off_leaving = 0;    // each rank that is drained and holds nothing any more: right before it is left out
   double other_weights = 0;      // each rank: its engine has another weights version
   absl::Duration slow_delay = absl::Milliseconds(300);
 };
@@ -111,7 +136,21 @@ struct Options {
   absl::Duration rearrange_interval = absl::Seconds(6);  // mean time between operators' requests; zero: none
   double load_sigma = 1.0;                               // of the logarithm of experts' load
   absl::Duration drift_interval = absl::Seconds(3);
-  absl::Duration ranks_interval;  // mean time between ranks that join or are drained; zero: none are
+  absl::Duration ranks_interval;    // mean time between ranks that join or are drained; zero: none are
+  absl::Duration weights_interval;  // mean time between replacements of a group's weights; zero: there are none
+
+  // Losses.
+  bool losses = false;     // ranks are lost, by evidence, and most are replaced
+  int ranks_per_host = 0;  // 0: one host has them all
+  bool waits_for_lost =
+      false;          // a step whose expert has no replica is given up and tried again; else its token is dropped
+  bool pool = false;  // in each host's memory
+  bool snapshot = false;
+  double store_corrupts = 0;                         // chance of each expert in a store to be damaged
+  double store_lacks = 0;                            // ... not to be there
+  double replaced = 0.6;                             // chance of a lost rank to be replaced before the calm
+  absl::Duration replaced_after = absl::Seconds(3);  // mean
+  bool last_controller = true;                       // another one takes over in the calm
 
   int num_first_ranks() const { return world == 0 ? num_ranks : world; }
 
@@ -120,7 +159,14 @@ struct Options {
   bool verbose = false;
 };
 
+// Leases of runs.
+inline constexpr absl::Duration kAgentLease = absl::Seconds(3);
+inline constexpr absl::Duration kEngineLease = absl::Seconds(8);
+inline constexpr absl::Duration kAgentReconnectMax = absl::Seconds(1);
+
 Options SwarmOptions(uint64_t seed);
+// The same with ranks that are lost: their engines end, hang or are silent.
+Options LossOptions(uint64_t seed);
 
 // The same run with the faults in it that show what the mutant's rule is for.
 Options ProvokedBy(Options options);

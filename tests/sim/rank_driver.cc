@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,13 @@ namespace evenkeel::sim {
 
 using controller::RankStatus;
 using controller::Standing;
+
+namespace {
+
+// Of a rank that everybody has quiesced without, and that only has to end its own requests.
+constexpr std::string_view kEmptyAndBusy = "is empty; its engine may end what it does";
+
+}  // namespace
 
 RankDriver::RankDriver(Cluster* cluster) : cluster_(cluster), world_(cluster->world()) {
   if (world_.options.ranks_interval <= absl::ZeroDuration()) return;
@@ -66,6 +74,15 @@ void RankDriver::Act() {
   }
 }
 
+void RankDriver::CutOffMaybe(int group, int rank) {
+  const double chance = world_.options.faults.cut_off_leaving;
+  if (world_.calm || chance <= 0 || !world_.rng.Chance(chance)) return;
+  const absl::Time until = world_.queue.now() + absl::Seconds(3) * world_.rng.Uniform();
+  world_.trace.Add("rank that leaves is cut off", {group, rank});
+  world_.network.CutOff(world_.AgentOf(group, rank), until);
+  world_.engines[static_cast<size_t>(group)]->SlowFor(rank, until);
+}
+
 void RankDriver::Look() {
   SimController* const controller = cluster_->controller();
   if (controller == nullptr || !controller->running()) return;
@@ -76,6 +93,7 @@ void RankDriver::Look() {
     for (const RankStatus& rank : membership->ranks) {
       const int r = rank.rank.value();
       const RegionModel* const region = world_.engines[static_cast<size_t>(group)]->region(r);
+      if (rank.standing == Standing::kDraining && rank.note == kEmptyAndBusy) CutOffMaybe(group, r);
       if (!rank.safe_to_terminate || region == nullptr || region->member().incarnation != rank.incarnation) continue;
       ++num_drained_;
       world_.maps.CheckUnnamed(group, r);

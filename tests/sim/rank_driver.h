@@ -30,6 +30,7 @@ class RankDriver {
   void Act();
   void LookLater();
   void Look();
+  void CutOffMaybe(int group, int rank);
 
   Cluster* const cluster_;
   World& world_;

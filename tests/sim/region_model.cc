@@ -68,6 +68,7 @@ agent::RegionState RegionModel::Read() const {
   return {.group = info_,
           .member = member_,
           .joining = joining_,
+          .suspension = suspended() ? suspension : 0,
           .endpoints = {{.transport = "local", .host = "sim", .address = "region"}},
           .term_obeyed = term_obeyed,
           .maps = maps,

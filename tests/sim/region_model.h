@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/time/time.h"
 
 #include "agent/core/event.h"
 #include "algos/protocol/identity.h"
@@ -46,6 +47,7 @@ class RegionModel {
   uint32_t id() const { return id_; }
   int group_idx() const { return group_idx_; }
   const GroupInfo& info() const { return info_; }
+  void SetWeightsVersion(uint64_t version) { info_.weights_version = version; }
   Member member() const { return member_; }
   int rank() const { return member_.rank.value(); }
 
@@ -73,6 +75,8 @@ class RegionModel {
   View view;
   std::vector<SlotRecord> slots;
   bool had_agent = false;
+  bool has_agent = false;
+  absl::Time agent_gone = absl::InfinitePast();
 
   // Memory of the slots, parallel to `slots`.
   std::vector<uint64_t> contents;
@@ -90,11 +94,17 @@ class RegionModel {
   std::vector<uint64_t> tokens_of_slot;
   uint64_t num_unrouted = 0;
   uint64_t num_steps = 0;
+  absl::Time busy_until = absl::InfinitePast();  // of a pause that it announced
+  int num_computing = 0;                         // tokens, of whomever
+  uint64_t suspension = 0;                       // odd: the engine is suspended (rule 22)
+  uint64_t suspension_granted = 0;               // by its agent, or itself: nobody reads or writes the slots
+  bool suspended() const { return suspension % 2 != 0; }
+  bool granted() const { return suspended() && suspension_granted == suspension; }
 
  private:
   const uint32_t id_;
   const int group_idx_;
-  const GroupInfo info_;
+  GroupInfo info_;
   const Member member_;
   const bool joining_;
   absl::btree_map<Began, int> open_;     // steps

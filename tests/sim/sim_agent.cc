@@ -10,6 +10,12 @@
 
 namespace evenkeel::sim {
 
+namespace {
+
+constexpr absl::Duration kAgainWithin = absl::Seconds(2);
+
+}  // namespace
+
 SimAgent::SimAgent(World* world, int group, int rank, std::function<void()> on_death)
     : world_(world),
       group_(group),
@@ -36,6 +42,7 @@ void SimAgent::Soon(absl::Duration delay, std::function<void()> action) {
 void SimAgent::Start(RegionModel* region) {
   region_ = region;
   process_ = ++num_processes_;
+  region->has_agent = true;
   world_->trace.Add("agent starts", where());
   const bool writing = std::any_of(region->slots.begin(), region->slots.end(),
                                    [](const SlotRecord& slot) { return slot.state == SlotState::kWriting; });
@@ -47,17 +54,57 @@ void SimAgent::Begin() {
   engines().Accrue(region_);
   world_->load.TakenOver(*region_);
   last_counters_ = region_->tokens_of_slot;
-  strand_.Start(std::make_unique<agent::Worker>(region_->Read()));
+  agent::RegionState state = region_->Read();
+  suspension_ = state.suspension;
+  if (world_->options.losses) state.endpoints = world_->stores.RankEndpoints(group_, rank_);
+  strand_.Start(std::make_unique<agent::Worker>(std::move(state)));
   region_->had_agent = true;
+  if (world_->options.losses) {
+    LookAtPeers();
+    OfferStores();
+  }
   strand_.Post(agent::Tick{});
   strand_.Post(ReadEngine());
   world_->network.Connect(agent_idx());
 }
 
+void SimAgent::LookAtPeers() {
+  for (const auto& region : world_->regions) {
+    const bool same_host =
+        region->group_idx() == group_ && world_->stores.HostOf(region->rank()) == world_->stores.HostOf(rank_);
+    if (same_host && !region->engine_alive) PeerEnded(region->member());
+  }
+}
+
+void SimAgent::OfferStores() {
+  if (!world_->options.pool && !world_->options.snapshot) return;
+  const absl::Duration after = world_->stores.ReadyAt(group_, rank_) - world_->queue.now();
+  Soon(std::max(after, absl::Milliseconds(10)),
+       [this] { strand_.Post(agent::OffersChanged{world_->stores.AllEndpoints(group_, rank_)}); });
+}
+
+void SimAgent::PeerEnded(const Member& member) {
+  if (!strand_.running()) return;
+  const absl::Duration after = absl::Milliseconds(5) + absl::Milliseconds(20) * world_->rng.Uniform();
+  Soon(after, [this, member] { strand_.Post(agent::PeerEngineEnded{member}); });
+}
+
 void SimAgent::Kill() {
   if (!running()) return;
   world_->trace.Add("agent dies", where());
+  End();
+  on_death_();
+}
+
+void SimAgent::TakeOverAnew() {
+  End();
+  Start(region_);
+}
+
+void SimAgent::End() {
   process_ = 0;
+  region_->has_agent = false;
+  region_->agent_gone = world_->queue.now();
   strand_.Stop();
   if (stream_ != 0) world_->network.CloseByAgent(std::exchange(stream_, 0));
   world_->transfers.AgentDied(region_);
@@ -65,11 +112,10 @@ void SimAgent::Kill() {
   refreshes_.clear();
   observes_soon_ = false;
   failed_connects_ = 0;
-  on_death_();
 }
 
 void SimAgent::HoldPending(std::shared_ptr<const agent::Maps> maps) {
-  if (!region_->engine_alive) maps = nullptr;  // nobody will begin a step by them
+  if (!region_->engine_alive || region_->excluded) maps = nullptr;  // nobody depends on steps by them
   if (maps != nullptr) world_->maps.Hold(group_, maps);
   if (pending_ != nullptr) world_->maps.Release(group_, pending_->epoch);
   pending_ = std::move(maps);
@@ -98,7 +144,21 @@ void SimAgent::OnMessage(StreamId stream, ControllerMessage message) {
   if (stream != stream_ || !running()) return;
   if (std::holds_alternative<Welcome>(message)) failed_connects_ = 0;
   MutateDown(message);
+  ComeAgainMaybe(stream, message);
   strand_.Post(agent::MessageReceived{std::move(message)});
+}
+
+void SimAgent::ComeAgainMaybe(StreamId stream, const ControllerMessage& message) {
+  const double chance = world_->options.faults.order_again;
+  const bool may = std::holds_alternative<MoveOrder>(message) || std::holds_alternative<CancelMove>(message);
+  if (chance <= 0 || world_->calm || !may || !world_->rng.Chance(chance)) return;
+  const double part = world_->rng.Uniform();
+  Soon(kAgainWithin * part * part, [this, stream, again = message]() mutable {
+    if (stream != stream_) return;
+    world_->trace.Add("a message comes again", where(), static_cast<int64_t>(again.index()));
+    MutateAgain(again);
+    strand_.Post(agent::MessageReceived{std::move(again)});
+  });
 }
 
 void SimAgent::OnClosed(StreamId stream) {
@@ -111,6 +171,7 @@ void SimAgent::OnClosed(StreamId stream) {
 // ---- Observation ---------------------------------------------------------------------------------------------------
 
 void SimAgent::RegionChanged() {
+  if (pending_ != nullptr && region_->excluded) HoldPending(nullptr);
   if (!strand_.running() || observes_soon_) return;
   observes_soon_ = true;
   Soon(absl::Milliseconds(5) * world_->rng.Uniform(), [this] { Observe(); });
@@ -119,23 +180,39 @@ void SimAgent::RegionChanged() {
 void SimAgent::Observe() {
   observes_soon_ = false;
   if (!region_->engine_alive) HoldPending(nullptr);
+  if (suspension_ != 0 && region_->suspension != suspension_) return TakeOverAnew();
   strand_.Post(ReadEngine());
   if (running()) AcknowledgeRefreshed();
 }
 
 agent::EngineObserved SimAgent::ReadEngine() {
-  const Quiescence quiesced =
-      region_->Quiesced(world_->options.mutant != Mutant::kOpenStepsIgnored, /*serving_counts=*/true);
-  return {.quiesced_epoch = quiesced.epoch,
-          .quiesced_view = quiesced.view_number,
-          .status = {.alive = region_->engine_alive,
-                     .idle = region_->idle(),
-                     .called_begin_step = true,
-                     .called_end_step = true,
-                     .called_route = true,
-                     .num_steps = region_->num_steps,
-                     .oldest_open_step = absl::ZeroDuration(),
-                     .waiting_for = {}}};
+  if (suspension_ == 0 && region_->suspended()) suspension_ = region_->suspension;
+  const Quiescence quiesced = region_->Quiesced(world_->options.mutant != Mutant::kOpenStepsIgnored,
+                                                /*serving_counts=*/world_->options.mutant != Mutant::kServingForgotten);
+  agent::EngineObserved seen = {.quiesced_epoch = quiesced.epoch,
+                                .quiesced_view = quiesced.view_number,
+                                .status = {.alive = region_->engine_alive,
+                                           .idle = region_->idle(),
+                                           .suspended = suspension_ != 0,
+                                           .called_begin_step = true,
+                                           .called_end_step = true,
+                                           .called_route = true,
+                                           .num_steps = region_->num_steps,
+                                           .oldest_open_step = absl::ZeroDuration(),
+                                           .waiting_for = {}},
+                                .suspension = suspension_};
+  if (!world_->options.losses || engines().region(rank_) != region_) return seen;
+  EngineModel::Waits waits = engines().WaitsOf(rank_);
+  seen.status.oldest_open_step = waits.oldest_open;
+  seen.status.waiting_for = std::move(waits.for_ranks);
+  seen.status.busy_lease = std::max(region_->busy_until - world_->queue.now(), absl::ZeroDuration());
+  if (!blames()) return seen;
+  seen.status.oldest_open_step = absl::Seconds(10);
+  seen.status.waiting_for.clear();
+  for (int r = 0; r < world_->options.num_ranks; ++r) {
+    if (r != rank_) seen.status.waiting_for.emplace_back(r);
+  }
+  return seen;
 }
 
 void SimAgent::AcknowledgeRefreshed() {
@@ -217,7 +294,7 @@ void SimAgent::Do(const agent::StoreView& effect) {
   for (int r = 0; r < world_->options.num_ranks; ++r) {
     const RegionModel* region = engines().region(r);
     if (region == nullptr || !region->in_set || !WasMember(*region)) continue;
-    if (world_->may_leave.contains({group_, r})) continue;
+    if (world_->options.losses || world_->may_leave.contains({group_, r})) continue;  // LossChecker looks
     if (std::find(view.members.begin(), view.members.end(), region->member()) == view.members.end()) {
       Violation(absl::StrCat("view ", view.number, " lacks rank ", r, ", which lives and was a member"));
     }
@@ -244,9 +321,7 @@ void SimAgent::Do(const agent::StartTransfer& effect) {
   const uint64_t process = process_;
   auto ended = [this, process, order = effect](agent::TransferEnded event) {
     if (process != process_) return;
-    if (world_->options.mutant == Mutant::kFingerprintIgnored) {
-      event.fingerprint = GoodContent(region_->info().weights_version, order.layer, order.expert);
-    }
+    event.fingerprint = MutatedFingerprint(event.fingerprint, order.layer, order.expert);
     strand_.Post(std::move(event));
   };
   auto exit = [this, process] {
@@ -270,7 +345,8 @@ void SimAgent::Do(const agent::NotifyPostMove& effect) {
 void SimAgent::Do(const agent::FingerprintSlot& effect) {
   Soon(absl::Milliseconds(3) * world_->rng.Uniform(), [this, effect] {
     const size_t at = region_->At(effect.layer, effect.slot);
-    const bool lies = world_->options.mutant == Mutant::kScrubAlwaysMatches;
+    const bool lies =
+        world_->options.mutant == Mutant::kScrubAlwaysMatches || world_->options.mutant == Mutant::kVersionsIgnored;
     strand_.Post(
         agent::SlotFingerprinted{.layer = effect.layer,
                                  .slot = effect.slot,
@@ -296,6 +372,11 @@ void SimAgent::Do(const agent::ReadCounters&) {
   });
 }
 
-void SimAgent::Do(const agent::GrantSuspension&) { Violation("a suspension is granted that no engine asked for"); }
+void SimAgent::Do(const agent::GrantSuspension& effect) {
+  if (effect.suspension != region_->suspension) return;  // its engine has given it up
+  world_->trace.Add("suspension granted", where(), static_cast<int64_t>(effect.suspension));
+  world_->transfers.CheckUntouched(*region_);
+  region_->suspension_granted = effect.suspension;
+}
 
 }  // namespace evenkeel::sim

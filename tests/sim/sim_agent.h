@@ -5,7 +5,7 @@
 // The shell does what the daemon's does, the wait of rule 19 included, and what the run's mutant makes it do.
 //
 // Checks:    epochs, views, terms and generations of a region only grow; maps come with their view or after it;
-//            nobody is expelled whose engine lives; load reports add up.
+//            without losses nobody is expelled whose engine lives; load reports add up.
 // Threads:   none.
 #pragma once
 
@@ -14,8 +14,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/time/time.h"
 
 #include "agent/core/event.h"
@@ -43,6 +45,12 @@ class SimAgent {
   // The region's words changed; the agent looks at them soon.
   void RegionChanged();
 
+  // Its host sees that the engine of another rank has ended.
+  void PeerEnded(const Member& member);
+  // Says until then that its engine waits for everybody else.
+  void BlameOthers(absl::Time until) { blames_until_ = until; }
+  bool blames() const { return blames_until_ > world_->queue.now(); }
+
   // Of the network.
   void OnConnected(StreamId stream, bool opened);
   void OnMessage(StreamId stream, ControllerMessage message);
@@ -65,11 +73,22 @@ class SimAgent {
 
   void MutateUp(AgentMessage& message);
   void MutateDown(ControllerMessage& message);
+  void MutateAgain(ControllerMessage& message) const;
+  void MutateSlots(Attach& attach) const;
+  // Of what is in a slot after a copy.
+  uint64_t MutatedFingerprint(uint64_t fingerprint, LayerId layer, ExpertId expert) const;
+  // Orders and cancels may come twice, the second time late, behind others (rule 7).
+  void ComeAgainMaybe(StreamId stream, const ControllerMessage& message);
 
   void Begin();
   void ConnectLater();
   void Observe();
+  // The engine has resumed: what it made of its slots is taken over as from an agent before.
+  void TakeOverAnew();
+  void End();
   agent::EngineObserved ReadEngine();
+  void LookAtPeers();
+  void OfferStores();
   void AcknowledgeRefreshed();
   void HoldPending(std::shared_ptr<const agent::Maps> maps);
   // Runs `action` after `delay` if this process still lives then.
@@ -92,10 +111,13 @@ class SimAgent {
   StreamId stream_ = 0;
   int failed_connects_ = 0;
   bool observes_soon_ = false;
+  uint64_t suspension_ = 0;  // of the engine, that this process knows of; 0: none
+  absl::Time blames_until_ = absl::InfinitePast();
   std::shared_ptr<const agent::Maps> pending_;              // maps that the region does not have yet
   std::vector<agent::PostMoveAcknowledged> refreshes_;      // asked of the engine
   std::optional<std::vector<SlotRecord>> first_inventory_;  // for the mutant
   std::vector<uint64_t> last_counters_;                     // for the mutant
+  absl::btree_set<std::pair<LayerId, SlotIdx>> denied_;     // for the mutant
 };
 
 }  // namespace evenkeel::sim

@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kUsage[] =
     "usage: simulate [--seed N] [--seeds N] [--ranks N] [--layers N] [--experts N] [--slots N] [--groups N]\n"
-    "                [--seconds N] [--mutant NAME] [--policy NAME] [--calm] [--verbose]\n"
+    "                [--seconds N] [--losses] [--mutant NAME [--kept]] [--policy NAME] [--calm] [--verbose]\n"
     "What is not given is drawn from the seed.\n";
 
 struct Flags {
@@ -26,16 +26,23 @@ struct Flags {
   int seeds = 1;
   int ranks = 0, layers = 0, experts = 0, slots = 0, groups = 0, seconds = 0;  // 0: drawn
   std::string mutant = "none";
-  std::string policy;  // of the controller's own plans; empty: the default
-  bool calm = false;   // no faults at all
+  bool kept = false;    // the mutant's run with its rule kept
+  std::string policy;   // of the controller's own plans; empty: the default
+  bool calm = false;    // no faults at all
+  bool losses = false;  // ranks are lost
   bool verbose = false;
 };
 
 bool Parse(int argc, char** argv, Flags& flags) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view name = argv[i];
-    if (name == "--verbose" || name == "--calm") {
-      (name == "--calm" ? flags.calm : flags.verbose) = true;
+    bool* const flag = name == "--verbose"  ? &flags.verbose
+                       : name == "--calm"   ? &flags.calm
+                       : name == "--losses" ? &flags.losses
+                       : name == "--kept"   ? &flags.kept
+                                            : nullptr;
+    if (flag != nullptr) {
+      *flag = true;
       continue;
     }
     if (++i == argc) return false;
@@ -65,7 +72,7 @@ bool Parse(int argc, char** argv, Flags& flags) {
 }
 
 evenkeel::sim::Options OptionsOf(const Flags& flags, uint64_t seed) {
-  evenkeel::sim::Options options = evenkeel::sim::SwarmOptions(seed);
+  evenkeel::sim::Options options = flags.losses ? evenkeel::sim::LossOptions(seed) : evenkeel::sim::SwarmOptions(seed);
   if (flags.ranks > 0) options.num_ranks = flags.ranks;
   if (flags.layers > 0) options.num_layers = flags.layers;
   if (flags.experts > 0) options.num_experts = flags.experts;
@@ -77,6 +84,7 @@ evenkeel::sim::Options OptionsOf(const Flags& flags, uint64_t seed) {
   if (!flags.policy.empty()) options.policy = flags.policy;
   if (flags.calm) options.faults = {};
   if (options.mutant != evenkeel::sim::Mutant::kNone) options = evenkeel::sim::ProvokedBy(options);
+  if (flags.kept) options.mutant = evenkeel::sim::Mutant::kNone;
   options.verbose = flags.verbose;
   return options;
 }

@@ -60,20 +60,23 @@ TEST_CASE("different seeds give different traces", "[sim]") {
 }
 
 TEST_CASE("whatever fails, every token meets its expert's weights, and the group comes to rest", "[sim]") {
-  uint64_t num_copies = 0, num_faults = 0, num_failed = 0;
+  uint64_t num_copies = 0, num_faults = 0, num_reloads = 0, num_failed = 0;
   for (uint64_t seed = 1; seed <= kNumSeeds; ++seed) {
     const Outcome outcome = RunAndReport(SwarmOptions(seed));
     num_copies += outcome.num_copies;
     num_faults += outcome.num_faults;
+    num_reloads += outcome.num_reloads;
     if (outcome.ok) continue;
     ++num_failed;
     FAIL_CHECK("seed " << seed << ": " << outcome.violation);
   }
-  std::printf("%llu seeds: %llu faults, %llu copies, %llu failed\n", static_cast<unsigned long long>(kNumSeeds),
-              static_cast<unsigned long long>(num_faults), static_cast<unsigned long long>(num_copies),
+  std::printf("%llu seeds: %llu faults, %llu copies, %llu ranks' weights replaced, %llu failed\n",
+              static_cast<unsigned long long>(kNumSeeds), static_cast<unsigned long long>(num_faults),
+              static_cast<unsigned long long>(num_copies), static_cast<unsigned long long>(num_reloads),
               static_cast<unsigned long long>(num_failed));
   CHECK(num_copies > kNumSeeds);
   CHECK(num_faults > kNumSeeds);
+  CHECK(num_reloads > kNumSeeds);
 }
 
 }  // namespace

@@ -25,9 +25,10 @@ bool HasRoom(const controller::GroupStatus& status) {
 
 std::string Outcome::ToString() const {
   return absl::StrFormat(
-      "%d events, %d faults, %d steps, %d tokens, %d epochs, %d copies (%d good), rest after %.1f s, digest %016x",
-      num_events, num_faults, num_steps, num_tokens, num_epochs, num_copies, num_good_copies,
-      absl::ToDoubleSeconds(rest_after), digest);
+      "%d events, %d faults, %d ended, %d left out (%d silent), %d steps, %d tokens, %d epochs, %d copies (%d good, %d "
+      "from stores), %d reloads, rest after %.1f s, digest %016x",
+      num_events, num_faults, num_ended, num_left_out, num_silent, num_steps, num_tokens, num_epochs, num_copies,
+      num_good_copies, num_from_stores, num_reloads, absl::ToDoubleSeconds(rest_after), digest);
 }
 
 Simulation::Simulation(const Options& options)
@@ -36,6 +37,7 @@ Simulation::Simulation(const Options& options)
       world_(cluster_.world()),
       faults_(&cluster_),
       ranks_(&cluster_),
+      weights_(&cluster_),
       final_operations_(static_cast<size_t>(options.num_groups)) {
   RearrangeLater();
 }
@@ -84,6 +86,10 @@ Outcome Simulation::Run() {
                      .digest = world_.trace.digest(),
                      .num_events = world_.queue.num_run(),
                      .num_faults = faults_.num_injected(),
+                     .num_ended = faults_.num_lost(),
+                     .num_left_out = world_.losses.num_lost(),
+                     .num_silent = world_.losses.num_silent(),
+                     .num_from_stores = world_.transfers.num_from_stores(),
                      .num_epochs = world_.maps.num_epochs(),
                      .num_copies = world_.transfers.num_started(),
                      .num_good_copies = world_.transfers.num_good(),
@@ -93,6 +99,7 @@ Outcome Simulation::Run() {
   for (const auto& engines : world_.engines) {
     outcome.num_steps += engines->num_steps();
     outcome.num_tokens += engines->num_tokens();
+    outcome.num_reloads += engines->num_reloads();
   }
   return outcome;
 }
@@ -121,6 +128,7 @@ std::string Simulation::NotAtRest() {
     if (!cluster_.IsWhole(g)) continue;
     std::string missing = NotAtRest(g, *controller->coordinator());
     if (missing.empty()) missing = SlotsDiffer(g, *controller->coordinator());
+    if (missing.empty() && options_.losses) missing = LossesNotMended(g, *controller->coordinator());
     if (!missing.empty()) return absl::StrCat("group ", g, ": ", missing);
   }
   return "";
@@ -139,6 +147,10 @@ std::string Simulation::NotAtRest(int group, const controller::Coordinator& coor
     if (known == nullptr) return absl::StrCat("rank ", r, " has ended and is a member");
     const RegionModel& region = *known;
     if (!member.attached) return absl::StrCat("rank ", r, " is not attached");
+    if (region.suspended()) return absl::StrCat("rank ", r, " is suspended");
+    if (region.info().weights_version != world_.weights_version[static_cast<size_t>(group)]) {
+      return absl::StrCat("rank ", r, " has weights version ", region.info().weights_version);
+    }
     if (region.maps->epoch != status->epoch) {
       return absl::StrCat("rank ", r, " is at epoch ", region.maps->epoch.ToString(), " of ", status->epoch.ToString());
     }
@@ -156,6 +168,40 @@ std::string Simulation::NotAtRest(int group, const controller::Coordinator& coor
   for (const controller::LayerStatus& layer : status->layers) {
     if (layer.phase != "steady") return absl::StrCat("layer ", layer.layer.value(), " is ", layer.phase);
     if (layer.num_slots_writing > 0) return absl::StrCat("layer ", layer.layer.value(), " has slots in writing");
+  }
+  return "";
+}
+
+std::string Simulation::LossesNotMended(int group, const controller::Coordinator& coordinator) {
+  const std::string name = world_.InfoOf(group).name;
+  const auto ranks = coordinator.GetMembership(name, cluster_.controller()->strand().local_now());
+  const auto maps = coordinator.GetMaps(name);
+  if (!ranks.ok() || !maps.ok()) return "it is not known";
+  const EngineModel& engines = *world_.engines[static_cast<size_t>(group)];
+  for (const controller::RankStatus& rank : ranks->ranks) {
+    const int r = rank.rank.value();
+    if (!engines.alive(r) || world_.may_leave.contains({group, r})) continue;
+    if (engines.hangs(r)) return absl::StrCat("rank ", r, " hangs and is there");
+    if (rank.standing != controller::Standing::kServing) return absl::StrCat("rank ", r, " lives and does not serve");
+  }
+  for (const controller::LayerMapStatus& layer : maps->layers) {
+    std::vector<int> num_live(static_cast<size_t>(options_.num_experts));
+    int num_spare = 0;  // slots that could be written without harm
+    for (const controller::SlotStatus& slot : layer.slots) {
+      if (slot.use == controller::SlotUse::kLive) ++num_live[slot.expert.idx()];
+    }
+    for (size_t s = 0; s < layer.slots.size(); ++s) {
+      const controller::SlotStatus& slot = layer.slots[s];
+      const RankId rank = world_.InfoOf(group).shape.RankOf(SlotIdx(static_cast<int32_t>(s)));
+      if (ranks->ranks[rank.idx()].standing != controller::Standing::kServing) continue;
+      if (slot.use == controller::SlotUse::kCondemned) continue;
+      num_spare += slot.use != controller::SlotUse::kLive || num_live[slot.expert.idx()] > 1;
+    }
+    for (int e = 0; e < options_.num_experts; ++e) {
+      if (num_live[static_cast<size_t>(e)] > 0 || num_spare == 0) continue;
+      if (!cluster_.HasSource(group, layer.layer, ExpertId(e))) continue;
+      return absl::StrCat("expert ", e, " of layer ", layer.layer.value(), " is dead, and a source of it survives");
+    }
   }
   return "";
 }
@@ -205,6 +251,7 @@ Outcome RunAndReport(const Options& options) {
 
 std::string CommandFor(const Options& options) {
   std::string command = absl::StrCat("bazel run -c opt //tests/sim:simulate -- --seed ", options.seed);
+  if (options.losses) absl::StrAppend(&command, " --losses");
   if (options.mutant != Mutant::kNone) absl::StrAppend(&command, " --mutant ", std::string(NameOf(options.mutant)));
   return command;
 }

@@ -4,7 +4,8 @@
 //
 // Coming to rest: every whole group has a rearrangement that was ordered after the last fault behind it, all ranks
 // have quiesced at the newest epoch, no wave is under way, nothing is left retired or half written, and what the
-// controller believes of every slot is what the slot holds.
+// controller believes of every slot is what the slot holds, and all ranks have the weights that were last asked for. With losses also: every engine that lives serves, no view has
+// one that does not, and no expert is dead of which a source survives that could be read into some slot.
 //
 // Threads:   none.
 #pragma once
@@ -19,6 +20,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/options.h"
 #include "tests/sim/rank_driver.h"
+#include "tests/sim/weights_driver.h"
 
 namespace evenkeel::sim {
 
@@ -29,6 +31,11 @@ struct Outcome {
   uint64_t digest = 0;
   uint64_t num_events = 0;
   uint64_t num_faults = 0;
+  uint64_t num_ended = 0;        // engines that were ended or hung
+  uint64_t num_left_out = 0;     // members that views left out
+  uint64_t num_silent = 0;       // of these, by witnesses
+  uint64_t num_from_stores = 0;  // copies
+  uint64_t num_reloads = 0;      // of all the weights of a rank
   uint64_t num_steps = 0;
   uint64_t num_tokens = 0;
   uint64_t num_epochs = 0;
@@ -55,6 +62,8 @@ class Simulation {
   // Empty when all whole groups are at rest; otherwise what is not.
   std::string NotAtRest();
   std::string NotAtRest(int group, const controller::Coordinator& coordinator);
+  // Of runs with losses: engines that live and do not serve; experts that are dead and need not be.
+  std::string LossesNotMended(int group, const controller::Coordinator& coordinator);
   std::string SlotsDiffer(int group, const controller::Coordinator& coordinator);
 
   const Options options_;
@@ -62,6 +71,7 @@ class Simulation {
   World& world_;
   FaultInjector faults_;
   RankDriver ranks_;
+  WeightsDriver weights_;
   int num_requests_ = 0;
   std::vector<std::string> final_operations_;  // by group; empty until ordered
 };

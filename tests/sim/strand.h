@@ -33,7 +33,8 @@ class Strand {
     Rng* rng = nullptr;
     double effect_takes_time = 0;
     std::function<void(Effect&)> carry_out;
-    std::function<void()> died;  // within an effect, as ordered by DieInEffect
+    std::function<void(const Event&)> hears = nullptr;  // right before the machine does
+    std::function<void()> died;                         // within an effect, as ordered by DieInEffect
   };
 
   explicit Strand(World world) : world_(std::move(world)) {}
@@ -104,6 +105,7 @@ class Strand {
       if (effects_.empty()) {
         const Event event = std::move(events_.front());
         events_.pop_front();
+        if (world_.hears) world_.hears(event);
         for (Effect& effect : machine_->Step(local_now(), event)) effects_.push_back(std::move(effect));
         continue;
       }

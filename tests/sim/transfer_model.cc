@@ -9,6 +9,12 @@
 
 namespace evenkeel::sim {
 
+namespace {
+
+constexpr absl::Duration kReaderLooks = absl::Milliseconds(50);
+
+}  // namespace
+
 TransferModel::TransferModel(const Options& options, World world, uint64_t seed)
     : options_(options), world_(std::move(world)), rng_(seed) {}
 
@@ -27,13 +33,20 @@ void TransferModel::Start(RegionModel* destination, const agent::StartTransfer& 
                           Exit exit) {
   const uint64_t id = ++num_started_;
   Copy copy = {.destination = destination,
-               .source = world_.find(destination->group_idx(), order.source.member),
+               .source = nullptr,
                .order = order,
                .fate = PickFate(),
                .ended = std::move(ended),
                .exit = std::move(exit)};
   world_.trace->Add("copy begins: move, slot, from slot", {destination->group_idx(), destination->rank()},
                     static_cast<int64_t>(order.move_id), order.slot.value(), order.source.slot.value());
+  copy.from_store = !order.source.member.rank.valid();
+  if (copy.from_store) {
+    copy.stored = world_.stores->Read(destination->group_idx(), order.source.endpoint,
+                                      destination->info().weights_version, order.layer, order.expert);
+  } else {
+    copy.source = world_.find(destination->group_idx(), order.source.member);
+  }
   if (copy.source != nullptr)
     copy.source_writes = copy.source->num_writes[copy.source->At(order.layer, order.source.slot)];
   CheckStart(copy);
@@ -41,7 +54,7 @@ void TransferModel::Start(RegionModel* destination, const agent::StartTransfer& 
   ++destination->being_written[destination->At(order.layer, order.slot)];
   const absl::Duration wanted = options_.transfer_mean * -std::log(1.0 - rng_.Uniform()) + absl::Milliseconds(1);
   const absl::Duration until = std::max(deadline - world_.queue->now(), absl::ZeroDuration());
-  const bool reachable = copy.source != nullptr;
+  const bool reachable = (copy.source != nullptr && !copy.source->suspended()) || copy.stored.has_value();
   const Fate fate = copy.fate;
   copies_.emplace(id, std::move(copy));
   if (!reachable || fate == Fate::kFails) {
@@ -69,9 +82,29 @@ void TransferModel::Start(RegionModel* destination, const agent::StartTransfer& 
   }
 }
 
+void TransferModel::SourceSuspended(const RegionModel* source) {
+  for (const auto& [number, copy] : copies_) {
+    if (copy.source != source || !copy.running || copy.fate == Fate::kNeverEnds) continue;
+    world_.queue->After(kReaderLooks * rng_.Uniform(),
+                        [this, id = number] { End(id, absl::UnavailableError("its engine is suspended")); });
+  }
+}
+
+void TransferModel::CheckUntouched(const RegionModel& region) const {
+  for (const auto& [number, copy] : copies_) {
+    const bool reads = copy.source == &region && copy.running && copy.fate != Fate::kNeverEnds;
+    if (copy.destination != &region && !reads) continue;
+    world_.trace->Violation(absl::StrCat("group ", region.group_idx(), " rank ", region.rank(),
+                                         ": weights are replaced while move ", copy.order.move_id,
+                                         reads ? " reads" : " writes", " a slot of it"));
+    return;
+  }
+}
+
 void TransferModel::CheckStart(const Copy& copy) {
   const agent::StartTransfer& order = copy.order;
   const RegionModel& region = *copy.destination;
+  if (region.granted()) CheckUntouched(region);
   world_.maps->Write(region, order.layer, order.slot);
   const std::string who = absl::StrCat("group ", region.group_idx(), " rank ", region.rank(), ": ");
   int into = 1, out_of = 1;
@@ -81,7 +114,7 @@ void TransferModel::CheckStart(const Copy& copy) {
     if (other.destination == copy.destination && other.order.layer == order.layer && other.order.slot == order.slot) {
       world_.trace->Violation(absl::StrCat(who, "two copies write slot ", order.slot.value(), " at once"));
     }
-    if (other.source == copy.source && other.order.layer == order.layer &&
+    if (!copy.from_store && other.source == copy.source && other.order.layer == order.layer &&
         other.order.source.slot == order.source.slot) {
       ++out_of;
     }
@@ -100,6 +133,7 @@ void TransferModel::CheckStart(const Copy& copy) {
 }
 
 uint64_t TransferModel::Result(const Copy& copy) {
+  if (copy.from_store) return copy.fate == Fate::kCorrupts ? rng_.Next() : copy.stored.value_or(0);
   if (copy.source == nullptr || !copy.source->engine_alive) return rng_.Next();
   const size_t at = copy.source->At(copy.order.layer, copy.order.source.slot);
   const bool changed = copy.source->num_writes[at] != copy.source_writes || copy.source->being_written[at] > 0;
@@ -117,6 +151,7 @@ void TransferModel::End(uint64_t id, absl::Status status) {
   region.WriteContent(copy.order.layer, copy.order.slot, status.ok() ? Result(copy) : rng_.Next());
   if (!options_.post_move) region.derived[at] = region.contents[at];
   if (status.ok()) ++num_good_;
+  if (status.ok() && copy.from_store) ++num_from_stores_;
   world_.trace->Add("copy ends: move, slot, status", {region.group_idx(), region.rank()},
                     static_cast<int64_t>(copy.order.move_id), copy.order.slot.value(), status.raw_code());
   copy.ended({.move_id = copy.order.move_id,
@@ -124,6 +159,12 @@ void TransferModel::End(uint64_t id, absl::Status status) {
               .status = std::move(status),
               .fingerprint = region.contents[at],
               .bytes = region.info().expert_bytes});
+}
+
+bool TransferModel::AnyInto(int group) const {
+  return std::any_of(copies_.begin(), copies_.end(), [&](const auto& entry) {
+    return entry.second.running && entry.second.destination->group_idx() == group;
+  });
 }
 
 void TransferModel::Cancel(const RegionModel* destination, uint64_t move_id, int attempt) {

@@ -7,12 +7,14 @@
 // land until kLateMax later.
 //
 // Checks:    no slot in use is written; copies into one rank, and out of one slot, stay within their limits; no
-//            (slot, generation) is written by two moves.
+//            (slot, generation) is written by two moves; no slot of a suspended engine is read or written from the
+//            grant on.
 // Threads:   none.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <tuple>
 
 #include "absl/container/btree_map.h"
@@ -25,6 +27,7 @@
 #include "tests/sim/map_checker.h"
 #include "tests/sim/options.h"
 #include "tests/sim/region_model.h"
+#include "tests/sim/store_model.h"
 #include "tests/sim/trace.h"
 
 namespace evenkeel::sim {
@@ -39,6 +42,7 @@ class TransferModel {
     MapChecker* maps = nullptr;
     // The region of a living engine, or null.
     std::function<RegionModel*(int group, Member member)> find;
+    const StoreModel* stores = nullptr;
   };
   using Ended = std::function<void(agent::TransferEnded)>;
   using Exit = std::function<void()>;
@@ -52,7 +56,15 @@ class TransferModel {
   // The agent of this region has died; what was under way may land late.
   void AgentDied(const RegionModel* destination);
 
+  // The region's engine is suspended: copies out of it end soon, without a result.
+  void SourceSuspended(const RegionModel* source);
+  // Nobody reads or writes the region's slots: its engine may replace what is in them.
+  void CheckUntouched(const RegionModel& region) const;
+
   void Calm() { calm_ = true; }
+  // Copies into ranks of this group are under way.
+  bool AnyInto(int group) const;
+  uint64_t num_from_stores() const { return num_from_stores_; }
   uint64_t num_started() const { return num_started_; }
   uint64_t num_good() const { return num_good_; }
   int most_out_of_a_slot() const { return most_out_of_a_slot_; }
@@ -64,6 +76,8 @@ class TransferModel {
     RegionModel* source = nullptr;  // null: not there
     agent::StartTransfer order;
     uint64_t source_writes = 0;  // of the source slot, at the start
+    bool from_store = false;
+    std::optional<uint64_t> stored = std::nullopt;  // what the store has
     Fate fate = Fate::kGood;
     Ended ended;
     Exit exit;
@@ -82,6 +96,7 @@ class TransferModel {
   Rng rng_;
   uint64_t num_started_ = 0;
   uint64_t num_good_ = 0;
+  uint64_t num_from_stores_ = 0;  // good ones
   int most_out_of_a_slot_ = 0;
   bool calm_ = false;
   absl::btree_map<uint64_t, Copy> copies_;  // under way or still to land, by number of start

@@ -17,10 +17,12 @@
 #include "tests/sim/engine_model.h"
 #include "tests/sim/event_queue.h"
 #include "tests/sim/load_checker.h"
+#include "tests/sim/loss_checker.h"
 #include "tests/sim/map_checker.h"
 #include "tests/sim/network.h"
 #include "tests/sim/options.h"
 #include "tests/sim/region_model.h"
+#include "tests/sim/store_model.h"
 #include "tests/sim/trace.h"
 #include "tests/sim/transfer_model.h"
 
@@ -37,6 +39,8 @@ struct World {
   RegionModel* FindRegion(int group, Member member);
   int AgentOf(int group, int rank) const { return group * options.num_ranks + rank; }
   GroupInfo InfoOf(int group) const;
+  // The engine of this incarnation holds its lock.
+  bool Lives(int group, const Member& member) const;
 
   const Options options;
   EventQueue queue;
@@ -44,10 +48,13 @@ struct World {
   Rng rng;  // of processes and faults
   MapChecker maps;
   LoadChecker load;
+  LossChecker losses;
+  StoreModel stores;
   Network network;
   TransferModel transfers;
   std::vector<std::unique_ptr<EngineModel>> engines;  // by group
   std::vector<std::unique_ptr<RegionModel>> regions;  // by id
+  std::vector<uint64_t> weights_version;              // by group: that all ranks are to come to
   uint32_t stored_term = 0;                           // the controllers' store
   bool calm = false;                                  // no more faults
   absl::btree_set<std::pair<int, int>> may_leave;     // (group, rank) that somebody asked to be drained
