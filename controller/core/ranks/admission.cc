@@ -62,6 +62,8 @@ void ForgetMember(GroupState& group, RankId rank, absl::Time now) {
 void LearnView(GroupState& group, const View& view, absl::Time now, Effects& effects) {
   if (group.formed || view.members.empty() || view.number <= group.told_view.number) return;
   group.told_view = view;
+  // Also where whoever tells it is refused: the view that the group forms with comes after it.
+  group.highest_view = std::max(group.highest_view, view.number);
   for (int r = 0; r < group.info.shape.num_ranks; ++r) {
     const RankId rank(r);
     const MemberRecord& record = group.members.at(rank);
