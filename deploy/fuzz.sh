@@ -50,7 +50,7 @@ failed=0
 for name in "${names[@]}"; do
   log="$corpus/$name.log"
   echo "== $name"
-  if "$bin/tests/fuzz/${name}_fuzzer" -runs="$runs" -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=2048 \
+  if "$bin/tests/fuzz/${name}_fuzzer" -runs="$runs" -max_total_time="$seconds" -max_len=262144 -timeout=20 -rss_limit_mb=2048 \
     -print_final_stats=1 -artifact_prefix="$corpus/$name-" "$corpus/$name" >"$log" 2>&1; then
     echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions, $(grep -o 'cov: [0-9]* ft: [0-9]* corp: [0-9]*' "$log" | tail -n 1)"
   else

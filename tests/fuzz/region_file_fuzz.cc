@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An engine's region as its agent finds it: it is refused, or all of it can be read.
-#include <sys/mman.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
+
+#include "absl/status/statusor.h"
 
 #include "engine/evenkeel.h"
 #include "engine/region/agent_region.h"
+#include "engine/region/layout.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace evenkeel::fuzz {
@@ -36,6 +41,7 @@ std::vector<std::string> Seeds() {
   std::vector<std::string> seeds;
   std::ifstream file(evenkeel_path(region), std::ios::binary);
   seeds.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  FUZZ_CHECK(engine::AgentRegion::Open(evenkeel_path(region)).ok());
   evenkeel_destroy(region);
   std::filesystem::remove_all(directory);
   return seeds;
@@ -43,11 +49,44 @@ std::vector<std::string> Seeds() {
 
 }  // namespace evenkeel::fuzz
 
+namespace {
+
+// One file, written anew for each input, gone with the process. Its engine's lock is held.
+class RegionFile {
+ public:
+  RegionFile() {
+    std::string name = std::string(::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") + "/evenkeel-fuzz-XXXXXX";
+    fd_ = ::mkstemp(name.data());
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    lock.l_start = evenkeel::engine::kEngineLockByte;
+    lock.l_len = 1;
+    FUZZ_CHECK(fd_ >= 0 && ::fcntl(fd_, F_OFD_SETLK, &lock) == 0);
+    path_ = name;
+  }
+  ~RegionFile() {
+    ::close(fd_);
+    ::unlink(path_.c_str());
+  }
+
+  absl::StatusOr<std::unique_ptr<evenkeel::engine::AgentRegion>> Open(const uint8_t* data, size_t size) const {
+    FUZZ_CHECK(::ftruncate(fd_, 0) == 0 && ::pwrite(fd_, data, size, 0) == static_cast<ssize_t>(size));
+    return evenkeel::engine::AgentRegion::Open(path_);
+  }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+}  // namespace
+
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace evenkeel;
-  static const int fd = memfd_create("region", MFD_CLOEXEC);
-  FUZZ_CHECK(ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == static_cast<ssize_t>(size));
-  const auto region = engine::AgentRegion::Open("/proc/self/fd/" + std::to_string(fd));
+  static const RegionFile file;
+  static const std::string seed = evenkeel::fuzz::Seeds()[0];
+  static const bool taken = file.Open(reinterpret_cast<const uint8_t*>(seed.data()), seed.size()).ok();
+  FUZZ_CHECK(taken);
+  const auto region = file.Open(data, size);
   if (region.ok()) (void)(*region)->ReadContent();
   return 0;
 }

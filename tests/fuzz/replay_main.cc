@@ -20,7 +20,7 @@ namespace {
 
 using evenkeel::Rng;
 
-constexpr size_t kBytesMax = 1 << 16;
+constexpr size_t kBytesMax = 1 << 18;
 
 size_t Below(Rng& rng, size_t bound) { return bound == 0 ? 0 : static_cast<size_t>(rng.Next() % bound); }
 
