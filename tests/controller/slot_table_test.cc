@@ -174,6 +174,34 @@ TEST_CASE("a retired slot returns to the maps when its expert lost the last live
   CHECK(table.NumLive(kLayer, ExpertId(0)) == 1);
 }
 
+TEST_CASE("a rank's content returns to the maps after new weights when the last live slot was lost meanwhile",
+          "[slot_table]") {
+  SlotTable table = Formed();
+  table.StageRetire(kLayer, SlotIdx(3));
+  table.Commit(kSecond);
+  table.SetRenewed(table.shape().RankOf(SlotIdx(3)), true);
+  REQUIRE(table.Lose(kLayer, SlotIdx(0), 0) == Outcome::kLost);
+  table.Commit(kThird);
+  CHECK(table.NumLive(kLayer, ExpertId(0)) == 0);
+  CHECK(table.Refix(SlotTable::Version::kSame).empty());
+  CHECK(table.Commit({1, 4}) == std::vector<LayerId>{kLayer});
+  CHECK(table.NumLive(kLayer, ExpertId(0)) == 1);
+}
+
+TEST_CASE("a rank's content returns to the maps once it is barred no more", "[slot_table]") {
+  SlotTable table = Formed();
+  table.StageRetire(kLayer, SlotIdx(3));
+  table.Commit(kSecond);
+  const RankId rank = table.shape().RankOf(SlotIdx(3));
+  table.SetBarred(rank, true);
+  REQUIRE(table.Lose(kLayer, SlotIdx(0), 0) == Outcome::kLost);
+  table.Commit(kThird);
+  CHECK(table.NumLive(kLayer, ExpertId(0)) == 0);
+  table.SetBarred(rank, false);
+  table.Commit({1, 4});
+  CHECK(table.NumLive(kLayer, ExpertId(0)) == 1);
+}
+
 TEST_CASE("word of a loss from before the present content is stale", "[slot_table]") {
   SlotTable table = Moving();
   REQUIRE(table.Finish(kLayer, SlotIdx(3), 1, 101) == Outcome::kVerified);

@@ -130,6 +130,10 @@ void Cluster::ReplaceStuck() {
       if (!known.ok()) continue;
       const controller::RankStatus& rank = known->ranks[static_cast<size_t>(r)];
       const RegionModel* const region = engines.region(r);
+      // Where nobody is left who was told a view, the group waits for all who made it.
+      if (known->forming && known->view_number == 0 && r < world_.InfoOf(g).num_first_ranks() && region == nullptr) {
+        Replace(g, r);
+      }
       if (!IsInView(rank.standing) || rank.incarnation == 0) continue;
       if (region != nullptr && region->member().incarnation == rank.incarnation) continue;
       world_.trace.Add("operator lets go of rank", {g, r});

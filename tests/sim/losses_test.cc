@@ -3,7 +3,6 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdio>
-#include <iterator>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -16,17 +15,12 @@ namespace {
 
 // A minute, optimised, on one core; //tests/sim:simulate takes more with --losses --seeds N.
 constexpr uint64_t kNumSeeds = 1000;
-// Not understood yet, and left out: 15, whose group goes on forming; 268, in which a move is ordered over what the checker
-// takes for an expert's last copy, after weights were replaced.
-constexpr uint64_t kOpenSeeds[] = {15, 268};
-
 TEST_CASE("whichever ranks are lost, none is expelled without the rule's reasons, and what can be restored is",
           "[sim]") {
   uint64_t num_faults = 0, num_ended = 0, num_left_out = 0, num_silent = 0, num_from_stores = 0, num_reloads = 0,
            num_failed = 0;
   std::vector<absl::Duration> rests;
   for (uint64_t seed = 1; seed <= kNumSeeds; ++seed) {
-    if (std::find(std::begin(kOpenSeeds), std::end(kOpenSeeds), seed) != std::end(kOpenSeeds)) continue;
     const Outcome outcome = RunAndReport(LossOptions(seed));
     num_faults += outcome.num_faults;
     num_ended += outcome.num_ended;

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-
 #include "algos/base/check.h"
 
 namespace evenkeel::controller {
@@ -15,24 +13,7 @@ namespace {
 // `since` of a slot whose loss is not published yet: nobody has quiesced there.
 constexpr Epoch kNever{UINT32_MAX, UINT32_MAX};
 
-void Clear(Slot& slot, SlotUse use) {
-  slot.use = use;
-  slot.expert = kNoExpert;
-  slot.incoming = kNoExpert;
-  slot.fingerprint = 0;
-  slot.move_id = 0;
-}
-
 }  // namespace
-
-std::string Describe(const FingerprintConflict& conflict) {
-  const auto hex = [](uint64_t value) { return absl::StrCat(absl::Hex(value, absl::kZeroPad16)); };
-  const std::string kept = conflict.rank_kept.valid()
-                               ? absl::StrCat(hex(conflict.kept), " on rank ", conflict.rank_kept.value())
-                               : absl::StrCat(hex(conflict.kept), " as it was fixed");
-  return absl::StrCat("disagree: fingerprint ", kept, ", ", hex(conflict.other), " on rank ",
-                      conflict.rank_other.value());
-}
 
 SlotTable::SlotTable(const algos::Shape& shape, int num_layers, int mismatches_until_condemned)
     : shape_(shape),
@@ -105,7 +86,7 @@ SlotTable::Outcome SlotTable::ConfirmWriting(LayerId layer, SlotIdx at, const Sl
   if (record.generation == slot.generation && record.state == SlotState::kVerified && record.expert == slot.incoming) {
     return Finish(layer, at, record.generation, record.fingerprint);
   }
-  Clear(slot, SlotUse::kFree);
+  slot.Clear(SlotUse::kFree);
   const Outcome outcome = ConfirmIdle(layer, at, record);
   return outcome == Outcome::kOrphan ? outcome : Outcome::kFailed;
 }
@@ -118,7 +99,7 @@ SlotTable::Outcome SlotTable::ConfirmIdle(LayerId layer, SlotIdx at, const SlotR
   switch (record.state) {
     case SlotState::kVerified:
       if (same) return Outcome::kNothing;
-      Clear(slot, SlotUse::kFree);
+      slot.Clear(SlotUse::kFree);
       if (!MayDiffer(at) && !Matches(layer, record.expert, record.fingerprint)) return Outcome::kUpdated;
       slot.use = SlotUse::kVerified;
       slot.expert = record.expert;
@@ -126,17 +107,17 @@ SlotTable::Outcome SlotTable::ConfirmIdle(LayerId layer, SlotIdx at, const SlotR
       slot.content_generation = record.generation;
       return Outcome::kUpdated;
     case SlotState::kWriting:
-      Clear(slot, SlotUse::kWriting);
+      slot.Clear(SlotUse::kWriting);
       slot.incoming = record.expert;
       return Outcome::kOrphan;
     case SlotState::kCondemned:
-      Clear(slot, SlotUse::kCondemned);
+      slot.Clear(SlotUse::kCondemned);
       return Outcome::kUpdated;
     case SlotState::kFree:
       break;
   }
   if (slot.use == SlotUse::kFree) return Outcome::kNothing;
-  Clear(slot, SlotUse::kFree);
+  slot.Clear(SlotUse::kFree);
   return Outcome::kUpdated;
 }
 
@@ -146,7 +127,7 @@ SlotTable::Outcome SlotTable::Finish(LayerId layer, SlotIdx at, uint64_t generat
   const ExpertId expert = slot.incoming;
   const bool ordered = slot.move_id != 0;
   if (!Matches(layer, expert, fingerprint)) return Fail(layer, at, generation, {.mismatch = true});
-  Clear(slot, SlotUse::kVerified);
+  slot.Clear(SlotUse::kVerified);
   slot.expert = expert;
   slot.fingerprint = fingerprint;
   slot.content_generation = generation;
@@ -163,10 +144,10 @@ SlotTable::Outcome SlotTable::Fail(LayerId layer, SlotIdx at, uint64_t generatio
     slot.incoming = kNoExpert;
     slot.move_id = 0;
   } else {
-    Clear(slot, SlotUse::kFree);
+    slot.Clear(SlotUse::kFree);
   }
   if (failure.mismatch && ++slot.num_mismatches >= mismatches_until_condemned_) {
-    Clear(slot, SlotUse::kCondemned);
+    slot.Clear(SlotUse::kCondemned);
   }
   return ordered ? Outcome::kFailed : Outcome::kUpdated;
 }
@@ -176,7 +157,7 @@ SlotTable::Outcome SlotTable::Lose(LayerId layer, SlotIdx at, uint64_t generatio
   if (!slot.holds_content() || generation < slot.content_generation) return Outcome::kNothing;
   slot.generation = std::max(slot.generation, generation);
   if (slot.use == SlotUse::kLive) return TakeOut(layer, at);
-  Clear(slot, SlotUse::kFree);
+  slot.Clear(SlotUse::kFree);
   return Outcome::kUpdated;
 }
 
@@ -184,7 +165,7 @@ SlotTable::Outcome SlotTable::TakeOut(LayerId layer, SlotIdx at) {
   Slot& slot = Mutable(layer, at);
   const ExpertId expert = slot.expert;
   const int32_t num_left = --num_live_[ExpertIndex(layer, expert)];
-  Clear(slot, SlotUse::kFree);
+  slot.Clear(SlotUse::kFree);
   slot.since = kNever;
   lost_.push_back({layer, at});
   if (num_left == 0) StageSpares(layer, expert);
@@ -196,6 +177,19 @@ void SlotTable::StageSpares(LayerId layer, ExpertId expert) {
     const Slot& slot = at(layer, SlotIdx(s));
     if (slot.spare() && slot.expert == expert) StageAdd(layer, SlotIdx(s));
   }
+}
+
+void SlotTable::StageSparesOfDead() {
+  for (int l = 0; l < num_layers_; ++l) {
+    for (int e = 0; e < shape_.num_experts; ++e) {
+      if (NumLive(LayerId(l), ExpertId(e)) == 0) StageSpares(LayerId(l), ExpertId(e));
+    }
+  }
+}
+
+void SlotTable::SetBarred(RankId rank, bool barred) {
+  barred_[rank.idx()] = barred;
+  if (!barred) StageSparesOfDead();
 }
 
 void SlotTable::Drop(RankId rank) {
@@ -215,78 +209,6 @@ void SlotTable::Drop(RankId rank) {
     }
     for (ExpertId expert : gone) StageSpares(layer, expert);
   }
-}
-
-// ---- Fingerprints
-
-std::vector<FingerprintConflict> SlotTable::FixFingerprints() {
-  std::vector<FingerprintConflict> conflicts;
-  for (int l = 0; l < num_layers_; ++l) {
-    const LayerId layer(l);
-    std::vector<std::vector<SlotIdx>> slots_of(static_cast<size_t>(shape_.num_experts));
-    for (int s = 0; s < shape_.num_slots(); ++s) {
-      const Slot& slot = at(layer, SlotIdx(s));
-      if (slot.holds_content()) slots_of[slot.expert.idx()].push_back(SlotIdx(s));
-    }
-    for (int e = 0; e < shape_.num_experts; ++e) {
-      const auto& slots = slots_of[static_cast<size_t>(e)];
-      if (!slots.empty()) FixFingerprint(layer, ExpertId(e), slots, conflicts);
-    }
-  }
-  return conflicts;
-}
-
-std::vector<FingerprintConflict> SlotTable::Refix(Version version) {
-  renewed_.assign(renewed_.size(), false);
-  if (version == Version::kAnother) {
-    fixed_.assign(fixed_.size(), false);
-    conflicts_.clear();
-  }
-  return FixFingerprints();
-}
-
-void SlotTable::FixFingerprint(LayerId layer, ExpertId expert, std::span<const SlotIdx> slots,
-                               std::vector<FingerprintConflict>& conflicts) {
-  const size_t index = ExpertIndex(layer, expert);
-  SlotIdx kept;
-  long most = 0;
-  for (SlotIdx slot : slots) {
-    const uint64_t value = at(layer, slot).fingerprint;
-    if (fixed_[index] && value != expected_[index]) continue;
-    const long count =
-        std::ranges::count_if(slots, [&](SlotIdx other) { return at(layer, other).fingerprint == value; });
-    if (count > most) {
-      most = count;
-      kept = slot;
-    }
-  }
-  if (!fixed_[index]) expected_[index] = at(layer, kept).fingerprint;
-  fixed_[index] = true;
-  const RankId rank_kept = kept.valid() ? shape_.RankOf(kept) : RankId();
-  for (SlotIdx slot : slots) {
-    const uint64_t other = at(layer, slot).fingerprint;
-    if (other == expected_[index]) continue;
-    conflicts.push_back({layer, expert, rank_kept, shape_.RankOf(slot), expected_[index], other});
-    conflicts_.push_back(conflicts.back());
-    if (at(layer, slot).use == SlotUse::kLive) {
-      TakeOut(layer, slot);
-    } else {
-      Clear(Mutable(layer, slot), SlotUse::kFree);
-    }
-  }
-}
-
-const FingerprintConflict* SlotTable::FindConflict(LayerId layer, ExpertId expert) const {
-  for (const FingerprintConflict& conflict : conflicts_) {
-    if (conflict.layer == layer && conflict.expert == expert) return &conflict;
-  }
-  return nullptr;
-}
-
-std::optional<uint64_t> SlotTable::Expected(LayerId layer, ExpertId expert) const {
-  const size_t index = ExpertIndex(layer, expert);
-  if (!fixed_[index]) return std::nullopt;
-  return expected_[index];
 }
 
 // ---- Orders

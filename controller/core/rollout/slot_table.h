@@ -40,6 +40,12 @@ struct Slot {
   // Confirmed content, in no map.
   bool spare() const { return use == SlotUse::kRetired || use == SlotUse::kVerified; }
   bool holds_content() const { return use == SlotUse::kLive || spare(); }
+  // Forgets what it holds.
+  void Clear(SlotUse new_use) {
+    use = new_use;
+    expert = incoming = kNoExpert;
+    fingerprint = move_id = 0;
+  }
 };
 
 // Replicas of an expert that disagreed when its fingerprint was to be fixed (rule 23).
@@ -85,8 +91,9 @@ class SlotTable {
   // taken as it is, until Refix. Its slots stay in the maps, and none is added (rule 22).
   void SetRenewed(RankId rank, bool renewed) { renewed_[rank.idx()] = renewed; }
   bool AnyRenewed() const;
-  // While barred, no slot of the rank enters the maps, whatever is staged (rule 14).
-  void SetBarred(RankId rank, bool barred) { barred_[rank.idx()] = barred; }
+  // While barred, no slot of the rank enters the maps, whatever is staged (rule 14). Afterwards those are staged to be
+  // added whose experts have no live slot.
+  void SetBarred(RankId rank, bool barred);
   // One record of an inventory, at Attach.
   Outcome Confirm(LayerId layer, SlotIdx slot, const SlotRecord& record);
   // `expected` generation only; duplicates and stale ones are kNothing. A wrong fingerprint counts as kFailed.
@@ -106,7 +113,8 @@ class SlotTable {
   // the value that most have (ties: the lowest slot's). Content that differs is forgotten. Conflicts are returned once.
   std::vector<FingerprintConflict> FixFingerprints();
   // All ranks have the weights of one version again. Where that is another one than before all fingerprints are fixed
-  // anew; else those that were stay. Live slots that differ leave the maps with the next publish.
+  // anew; else those that were stay. Live slots that differ leave the maps with the next publish; slots in no map whose
+  // experts have no live slot are staged to be added.
   enum class Version { kAnother, kSame };
   std::vector<FingerprintConflict> Refix(Version version);
   std::optional<uint64_t> Expected(LayerId layer, ExpertId expert) const;
@@ -157,6 +165,7 @@ class SlotTable {
   bool MayDiffer(SlotIdx slot) const { return renewed_[shape_.RankOf(slot).idx()]; }
   Outcome TakeOut(LayerId layer, SlotIdx at);
   void StageSpares(LayerId layer, ExpertId expert);
+  void StageSparesOfDead();
   Outcome ConfirmLive(LayerId layer, SlotIdx at, const SlotRecord& record);
   Outcome ConfirmWriting(LayerId layer, SlotIdx at, const SlotRecord& record);
   Outcome ConfirmIdle(LayerId layer, SlotIdx at, const SlotRecord& record);
