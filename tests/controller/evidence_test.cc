@@ -133,6 +133,18 @@ TEST_CASE("ranks that join and have no maps yet can wait for nobody: they raise 
   CHECK(scene.Lost() == (with_maps ? Ranks{} : Ranks{RankId(0)}));
 }
 
+TEST_CASE("a rank that joins and has no maps yet is no witness, whatever its agent says", "[evidence]") {
+  Scene scene(4);
+  scene.members.at(RankId(1)).fresh = true;
+  scene.silent[3] = true;
+  scene.Pass(absl::Seconds(1));
+  for (int r : {0, 1}) scene.Wait(r, {RankId(3)});
+  scene.Pass(absl::Seconds(10));
+  CHECK(scene.Lost().empty());
+  scene.members.at(RankId(1)).quiesced_epoch = {1, 1};
+  CHECK(scene.Lost() == Ranks{RankId(3)});
+}
+
 TEST_CASE("a silent rank that an operator lets go of is lost, whatever is left; one that speaks is not", "[evidence]") {
   Scene scene(4);
   for (size_t r : {0, 1, 2}) scene.silent[r] = true;

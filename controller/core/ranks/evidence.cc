@@ -16,6 +16,9 @@ std::string Listed(const std::vector<RankId>& ranks) {
       absl::StrJoin(ranks, ", ", [](std::string* out, RankId rank) { absl::StrAppend(out, rank.value()); }));
 }
 
+// Those that join and have no maps yet begin no step: they can wait for nobody.
+bool HasMaps(const MemberRecord& record) { return !record.held && (!record.fresh || record.quiesced_epoch > Epoch()); }
+
 }  // namespace
 
 void Evidence::Look(absl::Time now, const EvidenceRules& rules) {
@@ -81,7 +84,7 @@ std::vector<RankId> Evidence::Witnesses(RankId accused, const Membership& member
     const MemberRecord& record = members.at(pair.first);
     const Of& of = At(pair.first);
     const bool dying = of.ended_by.has_value() || of.leaving || !record.engine.alive || !record.attached();
-    if (!record.in_view() || dying || IsSilent(pair.first, rules, now)) continue;
+    if (!record.in_view() || dying || !HasMaps(record) || IsSilent(pair.first, rules, now)) continue;
     witnesses.push_back(pair.first);
   }
   return witnesses;
@@ -97,8 +100,7 @@ Verdict Evidence::Judge(const Membership& members, int ranks_min, const Evidence
     num_in_group += record.in_view() || ranks_[r].expelled_silent;
     if (!record.in_view()) continue;
     ++num_in_view;
-    // Those that join and have no maps yet begin no step: they can wait for nobody.
-    num_with_maps += !record.held && (!record.fresh || record.quiesced_epoch > Epoch());
+    num_with_maps += HasMaps(record);
     if (!ranks_[r].ended_by.has_value() && !ranks_[r].leaving) continue;
     ++num_ended;
     if (ranks_[r].ended_by.has_value()) {
