@@ -115,7 +115,8 @@ def a_group_follows_its_token_rate_from_six_ranks_to_ten_and_back():
             cluster.start_engine(rank, f"--requests_port={ports[rank]}")
             cluster.start_agent(rank)
         wait_for("the group to serve", lambda: (
-            cluster.check_alive(), [*cluster.standings().values()].count("serving") == FIRST)[1], 90)
+            cluster.check_alive(), [*cluster.standings().values()].count("serving") == FIRST and all(
+                cluster.engine_status(rank).get("state") == "serving" for rank in range(FIRST)))[1], 90)
         with Traffic(cluster, ports, concurrency=48) as traffic:
             start_autoscaler(cluster, hooks)
 
