@@ -81,7 +81,8 @@ void MergeReports(const LoadReport& more, LoadReport& report) {
   report.num_unrouted_tokens += more.num_unrouted_tokens;
 }
 
-// Lives from Open until gRPC's OnDone; the hold keeps OnDone away as long as the strand uses it.
+// Lives from Open until the strand has heard of gRPC's OnDone; the hold keeps OnDone away as long as the strand uses it.
+// The strand deletes it, so that its call is gone before the channel is, and neither goes within a callback.
 class ControllerStream::Call : public grpc::ClientBidiReactor<v1::AgentMessage, v1::ControllerMessage> {
  public:
   Call(ControllerStream& owner, uint64_t stream) : owner_(owner), stream_(stream), stub_(owner.channel_) {}
@@ -117,11 +118,11 @@ class ControllerStream::Call : public grpc::ClientBidiReactor<v1::AgentMessage, 
     });
   }
   void OnDone(const grpc::Status& status) override {
-    Post([&owner = owner_, stream = stream_, why = FromGrpc(status)] {
+    Post([this, &owner = owner_, stream = stream_, why = FromGrpc(status)] {
       owner.strand_.AssertHeld();
+      delete this;
       owner.OnDone(stream, why);
     });
-    delete this;
   }
 
   void Post(runtime::Strand::Task task) {
@@ -169,7 +170,7 @@ void ControllerStream::Open() {
   why_ = absl::OkStatus();
   queue_.clear();
   answer_due_ = runtime::MonotonicNow() + options_.answer_max;
-  call_ = new Call(*this, ++num_streams_);  // deletes itself in OnDone
+  call_ = new Call(*this, ++num_streams_);  // deleted after OnDone
   call_->Begin();
   listener_.opened(num_streams_);
 }
