@@ -112,6 +112,13 @@ class ServingGroup {
     });
     const auto deadline = system_clock::now() + std::chrono::seconds(60);
     while (GetGroup(running, name).forming()) REQUIRE(system_clock::now() < deadline);
+    // Nothing may be asked for before the term is stored; that no pause is there to be ended tells that it is.
+    v1::ResumeRequest resume;
+    resume.set_group(name);
+    v1::Operation none;
+    while (running.control->Resume(Context().get(), resume, &none).error_code() == grpc::StatusCode::UNAVAILABLE) {
+      REQUIRE(system_clock::now() < deadline);
+    }
   }
 
   // After the daemon has stopped, or the streams have ended otherwise.
