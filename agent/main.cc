@@ -7,13 +7,13 @@
 #include <string>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "spdlog/spdlog.h"
 
 #include "agent/run_agent.h"
+#include "runtime/command_line.h"
 #include "runtime/logging.h"
 
 ABSL_FLAG(std::string, controller, "127.0.0.1:7400", "host:port of the controller");
@@ -30,7 +30,10 @@ ABSL_FLAG(std::string, log_format, "text", "text or json");
 
 namespace {
 
-constexpr char kUsage[] = R"(attends to one rank of an expert-parallel group for the evenkeel controller.
+constexpr char kUsage[] =
+    R"(--group=NAME --rank=N [--controller=HOST:PORT] [--region=FILE|DIRECTORY] [--credentials=FILE]
+
+Attends to one rank of an expert-parallel group for the evenkeel controller.
 
 Exit status:
   0  told to end, or the engine of the region given by path has ended
@@ -42,8 +45,10 @@ Exit status:
 }  // namespace
 
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(kUsage);
-  absl::ParseCommandLine(argc, argv);
+  if (const absl::Status read = evenkeel::runtime::ParseCommandLine(argc, argv, kUsage, "agent/main.cc"); !read.ok()) {
+    std::fprintf(stderr, "evenkeel-agent: %s\n", std::string(read.message()).c_str());
+    return evenkeel::agent::kExitWrongOption;
+  }
 
   // Blocked in every thread; taken by sigtimedwait below.
   sigset_t signals;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "cli/command.h"
+#include "runtime/version.h"
 
 namespace evenkeel::cli {
 
@@ -47,7 +48,8 @@ std::string Overview() {
       &text, "\noptions of every command to a controller\n", DescribeOptions(kControllerOptions),
       "\noptions of every command\n", DescribeOptions(kCommonOptions),
       "\nexit status: 0 done, 1 bad news (a failed operation, a problem found), 2 wrong usage, 3 no answer\n"
-      "'keelctl COMMAND --help' teaches a command; 'source <(keelctl completion)' has bash complete them.\n");
+      "'keelctl COMMAND --help' teaches a command; 'keelctl --version' says which this is;\n"
+      "'source <(keelctl completion)' has bash complete them.\n");
   return text;
 }
 
@@ -140,6 +142,10 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
   if (ordered.empty() || ordered[0] == "--help" || ordered[0] == "help") {
     (ordered.empty() ? err : out) << Overview();
     return ordered.empty() ? kUsage : kDone;
+  }
+  if (ordered[0] == "--version") {
+    out << "evenkeel " << kVersion << "\n";
+    return kDone;
   }
   if (ordered[0] == "completion") {
     out << BashCompletion();

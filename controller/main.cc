@@ -15,14 +15,12 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 
 #include "controller/config.h"
 #include "controller/daemon.h"
+#include "runtime/command_line.h"
 #include "runtime/logging.h"
 
 ABSL_FLAG(std::string, config, "", "configuration file, protobuf text or JSON; see proto/evenkeel/v1/config.proto");
@@ -54,7 +52,7 @@ constexpr int kExitConfig = 2;
 constexpr int kExitCannotGoOn = 3;
 
 constexpr char kUsage[] =
-    "evenkeel-controller [--config=FILE] [--listen=HOST:PORT] [--store=FILE] [--policy=NAME] [--episode-steps=N]\n\n"
+    "[--config=FILE] [--listen=HOST:PORT] [--store=FILE] [--policy=NAME] [--episode-steps=N]\n\n"
     "Keeps the ranks of Mixture-of-Experts expert-parallel groups evenly loaded. Agents attach to it and are told\n"
     "everything else; operators ask it through keelctl. It ends on SIGTERM or SIGINT; engines go on without it.\n"
     "Exit status: 0 ended by signal, 1 cannot start, 2 the configuration is wrong, 3 cannot go on (another\n"
@@ -75,17 +73,6 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
   return absl::OkStatus();
 }
 
-// Flags may be written with dashes: --episode-steps is --episode_steps.
-std::vector<std::string> WithUnderscores(int argc, char** argv) {
-  std::vector<std::string> arguments(argv, argv + argc);
-  for (std::string& argument : arguments) {
-    if (!absl::StartsWith(argument, "--")) continue;
-    const size_t end = std::min(argument.find('='), argument.size());
-    std::replace(argument.begin() + 2, argument.begin() + static_cast<ptrdiff_t>(end), '-', '_');
-  }
-  return arguments;
-}
-
 int Fail(int code, const absl::Status& status) {
   fprintf(stderr, "evenkeel-controller: %s\n", std::string(status.message()).c_str());
   return code;
@@ -101,12 +88,8 @@ struct Ending {
 
 int main(int argc, char** argv) {
   using namespace evenkeel;  // NOLINT
-  absl::SetProgramUsageMessage(kUsage);
-  std::vector<std::string> arguments = WithUnderscores(argc, argv);
-  std::vector<char*> pointers;
-  for (std::string& argument : arguments) pointers.push_back(argument.data());
-  if (const auto rest = absl::ParseCommandLine(argc, pointers.data()); rest.size() > 1) {
-    return Fail(kExitConfig, absl::InvalidArgumentError(absl::StrCat("unexpected argument '", rest[1], "'")));
+  if (const absl::Status read = runtime::ParseCommandLine(argc, argv, kUsage, "controller/main.cc"); !read.ok()) {
+    return Fail(kExitConfig, read);
   }
   const absl::StatusOr<controller::ControllerSettings> settings =
       controller::LoadSettings({.config_path = absl::GetFlag(FLAGS_config),

@@ -11,6 +11,8 @@ evenkeel_build_packages=(
   libcpp-httplib-dev prometheus-cpp-dev
 )
 evenkeel_test_packages=(clang clang-format git iproute2 prometheus chromium)
+# Of `deploy/test.sh --nightly` alone.
+evenkeel_nightly_packages=(debhelper fakeroot debootstrap)
 # Where they are not there from elsewhere; Debian's npm and others' node do not go together.
 command -v npm >/dev/null || evenkeel_test_packages+=(nodejs npm)
 

@@ -9,7 +9,8 @@ usage() {
 deploy/test.sh [--all] [--nightly] [--coverage] [--no-install] [TARGET...]
   Builds and runs every test that needs no GPU; the last line is "N passed, N failed" over all test cases.
   --all         also: unit and simulation tests under asan+ubsan and tsan, clang's thread-safety analysis
-  --nightly     instead: the long suites: four hosts of network namespaces, half an hour of faults (about 40 minutes)
+  --nightly     instead: the long suites: four hosts of network namespaces, half an hour of faults, the packages in a
+                bare system (about 45 minutes)
   --coverage    instead: line coverage per folder and file, from the same tests
   --no-install  do not install Debian packages
   TARGET        Bazel test targets instead of //tests/... (for example //tests/algos:suite)
@@ -32,6 +33,7 @@ done
 
 source deploy/packages.sh
 if [ "$install" = 1 ]; then install_missing "${evenkeel_build_packages[@]}" "${evenkeel_test_packages[@]}"; fi
+if [ "$install" = 1 ] && [ "$nightly" = 1 ]; then install_missing "${evenkeel_nightly_packages[@]}"; fi
 say_cuda
 page_flags=()
 if [ "$install" = 1 ] && [ "$coverage" = 0 ]; then deploy/page.sh --test-tools || echo "the page's test is left out"; fi

@@ -11,7 +11,7 @@
         region.count(layer, local_slot, num_tokens, phase=DECODE)
 
 Threads, memory, waiting and errors are as the header says. Errors are raised as EvenkeelError with the library's text.
-The shared library is found through the argument `library`, $EVENKEEL_LIBRARY, or beside this file.
+The shared library is found through the argument `library`, $EVENKEEL_LIBRARY, beside this file, or where the loader looks.
 """
 
 import ctypes
@@ -139,7 +139,8 @@ _SIGNATURES = {
 
 def load_library(path: str | os.PathLike | None = None) -> ctypes.CDLL:
     """The shared library with its calls declared."""
-    path = path or os.environ.get("EVENKEEL_LIBRARY") or pathlib.Path(__file__).with_name("libevenkeel.so")
+    beside = pathlib.Path(__file__).with_name("libevenkeel.so")
+    path = path or os.environ.get("EVENKEEL_LIBRARY") or (beside if beside.exists() else beside.name)
     library = ctypes.CDLL(os.fspath(path))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, f"evenkeel_{name}")

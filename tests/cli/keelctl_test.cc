@@ -343,6 +343,7 @@ TEST_CASE("what is typed wrong is taught, and a controller away is said", "[keel
   Server server;
   CHECK(server.Run({}) == 2);
   CHECK(server.Run({"--help"}) == 0);
+  CHECK(server.Run({"--version"}) == 0);
   CHECK(server.Run({"rearrange", "--help"}) == 0);
   CHECK(Contains(server.out, "--dry-run"));
   CHECK(server.Run({"dance"}) == 2);
