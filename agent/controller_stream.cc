@@ -36,7 +36,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ControllerStream::Options& opti
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, least_ms);
   // Each incarnation's connection is its own.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(options.controller, options.credentials, arguments);
+  SetServerName(options.credentials, arguments);
+  return grpc::CreateCustomChannel(options.controller, MakeChannelCredentials(options.credentials), arguments);
 }
 
 absl::Status FromGrpc(const grpc::Status& status) {
@@ -88,6 +89,9 @@ class ControllerStream::Call : public grpc::ClientBidiReactor<v1::AgentMessage, 
   Call(ControllerStream& owner, uint64_t stream) : owner_(owner), stream_(stream), stub_(owner.channel_) {}
 
   void Begin() {
+    if (const std::string token = owner_.options_.credentials.Authorization(); !token.empty()) {
+      context_.AddMetadata("authorization", token);
+    }
     stub_.async()->Attach(&context_, this);
     AddHold();
     StartRead(&incoming_);

@@ -24,10 +24,10 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "grpcpp/channel.h"
-#include "grpcpp/security/credentials.h"
 
 #include "algos/base/rng.h"
 #include "algos/protocol/messages.h"
+#include "runtime/client_credentials.h"
 #include "runtime/strand.h"
 
 namespace evenkeel::agent {
@@ -39,7 +39,7 @@ class ControllerStream {
 
   struct Options {
     std::string controller;  // host:port
-    std::shared_ptr<grpc::ChannelCredentials> credentials;
+    runtime::ClientCredentials credentials;
     GroupInfo group;
     absl::Duration backoff_min = absl::Milliseconds(50);
     absl::Duration backoff_max = absl::Seconds(1);  // until SetBackoffMax

@@ -21,7 +21,6 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
-#include "grpcpp/security/credentials.h"
 
 #include "agent/controller_stream.h"
 #include "agent/core/event.h"
@@ -33,6 +32,7 @@
 #include "agent/transfers.h"
 #include "agent/transport.h"
 #include "engine/region/agent_region.h"
+#include "runtime/client_credentials.h"
 #include "runtime/strand.h"
 
 namespace evenkeel::agent {
@@ -45,7 +45,7 @@ class Daemon {
 
   struct Options {
     std::string controller;  // host:port
-    std::shared_ptr<grpc::ChannelCredentials> credentials;
+    runtime::ClientCredentials credentials;
     std::string transport;              // forces this one over what the controller says; empty: not
     uint64_t bytes_per_second_max = 0;  // bounds what the controller allows; 0: not
     uint64_t seed = 0;                  // of the back-off's jitter

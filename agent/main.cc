@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "absl/flags/flag.h"
@@ -13,6 +14,7 @@
 #include "spdlog/spdlog.h"
 
 #include "agent/run_agent.h"
+#include "runtime/client_credentials.h"
 #include "runtime/command_line.h"
 #include "runtime/logging.h"
 
@@ -20,7 +22,13 @@ ABSL_FLAG(std::string, controller, "127.0.0.1:7400", "host:port of the controlle
 ABSL_FLAG(std::string, group, "", "name of the group, as the engine gave it");
 ABSL_FLAG(int, rank, -1, "rank of the engine in its group");
 ABSL_FLAG(std::string, region, "/dev/shm", "the engine's region, or the directory where engines make them");
-ABSL_FLAG(std::string, credentials, "", "file with the PEM roots of the controller's certificate; empty: no TLS");
+ABSL_FLAG(
+    std::string, credentials, "",
+    "file with lines ca, certificate, key, token_file and server_name: whom to trust and as whom to speak; empty: "
+    "no TLS, no token");
+ABSL_FLAG(bool, trust_network, false,
+          "offer weights beyond loopback although without TLS to the controller: whoever sees that network reads the "
+          "secrets by which readers of weights are known");
 ABSL_FLAG(std::string, transport, "", "force this transport (local, ucx, ipc); empty: the best for each pair");
 ABSL_FLAG(uint64_t, bytes_per_second, 0, "bounds the moves into this rank; 0: as the controller says");
 ABSL_FLAG(std::string, host_name, "", "in place of this host's identity, by which ranks know who shares memory");
@@ -70,6 +78,12 @@ int main(int argc, char** argv) {
   options.bytes_per_second = absl::GetFlag(FLAGS_bytes_per_second);
   options.host_name = absl::GetFlag(FLAGS_host_name);
   options.fault = absl::GetFlag(FLAGS_fault);
+
+  // What UCX listens on is read from its environment; no other thread runs yet.
+  const auto credentials = evenkeel::runtime::ReadClientCredentials(options.credentials);
+  if (credentials.ok() && !credentials->speaks_tls() && !absl::GetFlag(FLAGS_trust_network)) {
+    setenv("UCX_NET_DEVICES", "lo", /*overwrite=*/1);
+  }
 
   const std::string name = absl::StrCat("agent rank ", options.rank);
   const absl::Status logs =

@@ -3,15 +3,12 @@
 
 #include <sys/stat.h>
 
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "grpcpp/security/credentials.h"
 #include "spdlog/spdlog.h"
 
 #include "agent/daemon.h"
@@ -24,6 +21,7 @@
 #include "algos/base/status_macros.h"
 #include "algos/protocol/identity.h"
 #include "engine/region/agent_region.h"
+#include "runtime/client_credentials.h"
 
 namespace evenkeel::agent {
 
@@ -39,15 +37,12 @@ absl::Status Check(const AgentOptions& options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const std::string& path) {
-  if (path.empty()) return grpc::InsecureChannelCredentials();
-  std::ifstream file(path, std::ios::binary);
-  grpc::SslCredentialsOptions tls;
-  tls.pem_root_certs.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  if (!file || tls.pem_root_certs.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("--credentials: cannot read ", path));
-  }
-  return grpc::SslCredentials(tls);
+absl::StatusOr<runtime::ClientCredentials> CredentialsOf(const AgentOptions& options) {
+  absl::StatusOr<runtime::ClientCredentials> credentials = runtime::ReadClientCredentials(options.credentials);
+  absl::Status status = credentials.status();
+  if (status.ok()) status = CheckTokenStaysHere(*credentials, options.controller);
+  if (status.ok()) return credentials;
+  return absl::InvalidArgumentError(absl::StrCat("--credentials: ", status.message()));
 }
 
 bool IsDirectory(const std::string& path) {
@@ -58,8 +53,8 @@ bool IsDirectory(const std::string& path) {
 // Attends to the region at `path` until its engine ends (OK) or resumes (kAborted) or the agent is to end (kCancelled).
 // The hold on the host's pool of experts outlasts the engine.
 absl::Status AttendUntilResumed(const AgentOptions& options, const std::string& path,
-                                const std::shared_ptr<grpc::ChannelCredentials>& credentials,
-                                const StopWithin& stop_within, std::unique_ptr<HostPool>& pool) {
+                                const runtime::ClientCredentials& credentials, const StopWithin& stop_within,
+                                std::unique_ptr<HostPool>& pool) {
   EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<engine::AgentRegion> region, engine::AgentRegion::Open(path));
   const Member member = region->member();
   if (region->group().name != options.group || member.rank != RankId(options.rank)) {
@@ -93,9 +88,8 @@ absl::Status AttendUntilResumed(const AgentOptions& options, const std::string& 
 }
 
 // What the engine made of its slots while it was suspended is taken over as from an agent before.
-absl::Status Attend(const AgentOptions& options, const std::string& path,
-                    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const StopWithin& stop_within,
-                    std::unique_ptr<HostPool>& pool) {
+absl::Status Attend(const AgentOptions& options, const std::string& path, const runtime::ClientCredentials& credentials,
+                    const StopWithin& stop_within, std::unique_ptr<HostPool>& pool) {
   absl::Status status;
   do {
     status = AttendUntilResumed(options, path, credentials, stop_within, pool);
@@ -119,7 +113,7 @@ ExitStatus ExitStatusOf(const absl::Status& status) {
 namespace {
 
 absl::Status AttendToAll(const AgentOptions& options, const StopWithin& stop_within, std::unique_ptr<HostPool>& pool) {
-  EVENKEEL_ASSIGN_OR_RETURN(const auto credentials, MakeCredentials(options.credentials));
+  EVENKEEL_ASSIGN_OR_RETURN(const auto credentials, CredentialsOf(options));
   spdlog::info("controller {} group {} rank {} region {} transport {} bytes_per_second {}", options.controller,
                options.group, options.rank, options.region, options.transport.empty() ? "best" : options.transport,
                options.bytes_per_second);

@@ -23,7 +23,7 @@ struct AgentOptions {
   std::string group;       // as the engine named it
   int rank = -1;
   std::string region = "/dev/shm";  // a region's path, or the directory where engines make them
-  std::string credentials;          // file with the PEM roots of the controller's certificate; empty: no TLS
+  std::string credentials;          // file of runtime/client_credentials.h; empty: no TLS and no token
   std::string transport;            // force this one; empty: the best for each pair
   uint64_t bytes_per_second = 0;    // bounds moves into this rank; 0: as the controller says
   std::string host_name;            // in place of this host's own identity; empty: not

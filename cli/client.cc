@@ -6,12 +6,12 @@
 
 #include <google/protobuf/util/json_util.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 #include "algos/base/check.h"
+#include "cli/speech.h"
 
 namespace evenkeel::cli {
 
@@ -19,13 +19,11 @@ namespace {
 
 constexpr int kMessageBytesMax = 64 << 20;
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address, const std::string& roots) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, const runtime::ClientCredentials& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
-  grpc::SslCredentialsOptions tls;
-  tls.pem_root_certs = roots;
-  const auto credentials = roots.empty() ? grpc::InsecureChannelCredentials() : grpc::SslCredentials(tls);
-  return grpc::CreateCustomChannel(address, credentials, arguments);
+  SetServerName(credentials, arguments);
+  return grpc::CreateCustomChannel(address, MakeChannelCredentials(credentials), arguments);
 }
 
 // As gRPC's metadata must be.
@@ -38,14 +36,18 @@ std::string Printable(std::string text) {
 
 }  // namespace
 
-Client::Client(std::string address, const std::string& roots, std::string user)
+Client::Client(std::string address, runtime::ClientCredentials credentials, std::string user)
     : address_(std::move(address)),
+      credentials_(std::move(credentials)),
       user_(Printable(std::move(user))),
-      stub_(evenkeel::v1::Control::NewStub(Connect(address_, roots))) {}
+      stub_(evenkeel::v1::Control::NewStub(Connect(address_, credentials_))) {}
 
 std::unique_ptr<grpc::ClientContext> Client::Named() const {
   auto context = std::make_unique<grpc::ClientContext>();
   if (!user_.empty()) context->AddMetadata("evenkeel-user", user_);
+  if (const std::string token = credentials_.Authorization(); !token.empty()) {
+    context->AddMetadata("authorization", token);
+  }
   return context;
 }
 
@@ -57,13 +59,25 @@ std::unique_ptr<grpc::ClientContext> Client::Call(absl::Duration deadline) const
 
 std::unique_ptr<grpc::ClientContext> Client::Watch() const { return Named(); }
 
+std::string Client::HintOf(grpc::StatusCode code) const {
+  if (code == grpc::StatusCode::UNAUTHENTICATED) {
+    return "; --credentials names a file with a certificate or a token ($EVENKEEL_CREDENTIALS, $EVENKEEL_TOKEN)";
+  }
+  if (code != grpc::StatusCode::UNAVAILABLE) return "";
+  const Speech speech = SpeechOf(address_);
+  if (speech == Speech::kTls && !credentials_.speaks_tls()) {
+    return "; what listens there speaks TLS: --credentials names a file with the authorities to trust";
+  }
+  if (speech == Speech::kPlain && credentials_.speaks_tls()) {
+    return "; what listens there speaks without TLS: leave --credentials (and $EVENKEEL_CREDENTIALS) out";
+  }
+  return "; is a controller running there? --controller=HOST:PORT names another";
+}
+
 absl::Status Client::Explain(const grpc::Status& status, absl::string_view what) const {
   if (status.ok()) return absl::OkStatus();
-  const absl::string_view hint = status.error_code() == grpc::StatusCode::UNAVAILABLE
-                                     ? "; is a controller running there? --controller=HOST:PORT names another"
-                                     : "";
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat(what, " at ", address_, ": ", status.error_message(), hint));
+                      absl::StrCat(what, " at ", address_, ": ", status.error_message(), HintOf(status.error_code())));
 }
 
 std::string ToJson(const google::protobuf::Message& message) {

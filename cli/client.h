@@ -14,14 +14,14 @@
 #include "absl/time/time.h"
 
 #include "proto/evenkeel/v1/control.grpc.pb.h"
+#include "runtime/client_credentials.h"
 
 namespace evenkeel::cli {
 
 class Client {
  public:
-  // `roots`: the PEM roots of the controller's certificate; empty: no TLS.
   // `user`: the name that the controller notes with what is asked (Operation.requested_by); empty: none.
-  explicit Client(std::string address, const std::string& roots = {}, std::string user = {});
+  explicit Client(std::string address, runtime::ClientCredentials credentials = {}, std::string user = {});
 
   const std::string& address() const { return address_; }
   evenkeel::v1::Control::Stub& stub() { return *stub_; }
@@ -31,13 +31,15 @@ class Client {
   // A stream without end.
   std::unique_ptr<grpc::ClientContext> Watch() const;
 
-  // OK, or "`what` at ADDRESS: message".
+  // OK, or "`what` at ADDRESS: message", and what may help.
   absl::Status Explain(const grpc::Status& status, absl::string_view what) const;
 
  private:
   std::unique_ptr<grpc::ClientContext> Named() const;
+  std::string HintOf(grpc::StatusCode code) const;
 
   const std::string address_;
+  const runtime::ClientCredentials credentials_;
   const std::string user_;
   const std::unique_ptr<evenkeel::v1::Control::Stub> stub_;
 };

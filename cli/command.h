@@ -71,5 +71,6 @@ extern const Command kMapDiffCommand;
 extern const Command kMapRollbackCommand;
 extern const Command kMapPinCommand;
 extern const Command kMapUnpinCommand;
+extern const Command kTokenNewCommand;
 
 }  // namespace evenkeel::cli

@@ -2,7 +2,6 @@
 #include "cli/keelctl.h"
 
 #include <algorithm>
-#include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
@@ -11,7 +10,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "algos/base/status_macros.h"
 #include "cli/command.h"
+#include "runtime/client_credentials.h"
 #include "runtime/version.h"
 
 namespace evenkeel::cli {
@@ -23,11 +24,12 @@ const Command* const kCommands[] = {
     &kDrainCommand,    &kCheckCommand,    &kOperationsCommand,  &kCancelCommand, &kPlanCommand,      &kConvertCommand,
     &kShowCommand,     &kPoliciesCommand, &kSimulateCommand,    &kLoadCommand,   &kPauseCommand,     &kResumeCommand,
     &kExplainCommand,  &kHeatCommand,     &kRecordCommand,      &kModeCommand,   &kTopCommand,       &kMapSaveCommand,
-    &kMapApplyCommand, &kMapDiffCommand,  &kMapRollbackCommand, &kMapPinCommand, &kMapUnpinCommand};
+    &kMapApplyCommand, &kMapDiffCommand,  &kMapRollbackCommand, &kMapPinCommand, &kMapUnpinCommand,  &kTokenNewCommand};
 
 constexpr Option kControllerOptions[] = {
     {"controller", "HOST:PORT", "whom to ask (default $EVENKEEL_CONTROLLER or 127.0.0.1:7400)"},
-    {"credentials", "FILE", "PEM roots of the controller's certificate; without it no TLS"},
+    {"credentials", "FILE",
+     "whom to trust and as whom to speak: lines ca, certificate, key, token_file (default $EVENKEEL_CREDENTIALS)"},
     {"as", "NAME", "who asks, noted with operations (default $USER); nobody checks it"},
 };
 constexpr Option kCommonOptions[] = {
@@ -113,13 +115,20 @@ std::vector<std::string> CommandFirst(std::span<const std::string> words) {
   return ordered;
 }
 
-absl::StatusOr<std::string> RootsOf(const Arguments& arguments) {
-  if (!arguments.Has("credentials")) return std::string();
-  const std::string path = arguments.Get("credentials");
-  std::ifstream file(path, std::ios::binary);
-  std::string roots{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file || roots.empty()) return absl::InvalidArgumentError(absl::StrCat("--credentials: cannot read ", path));
-  return roots;
+// Of the flag, else of the environment, whose token goes before that of the file.
+absl::StatusOr<runtime::ClientCredentials> CredentialsOf(const Arguments& arguments, const Surroundings& surroundings,
+                                                         absl::string_view address) {
+  const std::string path = arguments.Get("credentials", surroundings.credentials);
+  absl::StatusOr<runtime::ClientCredentials> credentials = runtime::ReadClientCredentials(path);
+  if (!credentials.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--credentials: ", credentials.status().message()));
+  }
+  if (!surroundings.token.empty()) {
+    credentials->token = surroundings.token;
+    credentials->token_file.clear();
+  }
+  EVENKEEL_RETURN_IF_ERROR(CheckTokenStaysHere(*credentials, address));
+  return credentials;
 }
 
 int StatusOf(const absl::Status& status) {
@@ -172,13 +181,13 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
   if (const absl::Status all = arguments->RequireAll((*command)->operands); !all.ok()) return usage(all);
   std::optional<Client> client;
   if (!(*command)->offline) {
-    const absl::StatusOr<std::string> roots = RootsOf(*arguments);
-    if (!roots.ok()) {
-      err << "keelctl " << ordered[0] << ": " << roots.status().message() << "\n";
+    const std::string address = arguments->Get("controller", surroundings.default_controller);
+    const auto credentials = CredentialsOf(*arguments, surroundings, address);
+    if (!credentials.ok()) {
+      err << "keelctl " << ordered[0] << ": " << credentials.status().message() << "\n";
       return kUsage;
     }
-    client.emplace(arguments->Get("controller", surroundings.default_controller), *roots,
-                   arguments->Get("as", surroundings.user));
+    client.emplace(address, *credentials, arguments->Get("as", surroundings.user));
   }
   const bool json = arguments->Has("json");
   const auto status = (*command)->run({*arguments, client ? &*client : nullptr, out, err, json,

@@ -11,9 +11,11 @@ namespace evenkeel::cli {
 
 struct Surroundings {
   std::string default_controller = "127.0.0.1:7400";
-  bool terminal = false;      // the output is one
-  bool err_terminal = false;  // the error output is one
-  std::string user = {};      // who types
+  bool terminal = false;         // the output is one
+  bool err_terminal = false;     // the error output is one
+  std::string user = {};         // who types
+  std::string credentials = {};  // file; where --credentials does not name another
+  std::string token = {};        // in place of the file's
 };
 
 // `words` without the program's name. Exit statuses as in command.h.

@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "algos/base/check.h"
+#include "controller/access/grpc_caller.h"
 #include "controller/grpc_status.h"
 #include "proto/convert_agent.h"
 #include "proto/convert_common.h"
@@ -45,7 +46,7 @@ grpc::ByteBuffer Encode(const ControllerMessage& message) {
 struct AgentService::State {
   class Calls;
 
-  State(runtime::Strand& the_strand, Listener the_listener, const Options& the_options);
+  State(runtime::Strand& the_strand, Gate& the_gate, Listener the_listener, const Options& the_options);
   ~State();
 
   std::shared_ptr<AgentStream> Find(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
@@ -55,6 +56,7 @@ struct AgentService::State {
   void Remove(SessionId session) ABSL_LOCKS_EXCLUDED(mutex);
 
   runtime::Strand& strand;
+  Gate& gate;
   const Listener listener;
   const Options options;
   std::atomic<SessionId> next_session = 1;
@@ -75,6 +77,9 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
  public:
   AgentStream(SessionId id, AgentService::State& service, grpc::CallbackServerContext& context)
       : id_(id), service_(service), context_(context) {}
+
+  // Before the first read: as whom the gate knows the agent.
+  void SetCaller(Caller caller) { caller_ = std::move(caller); }
 
   void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_) {
     if (!BeginStart()) return;
@@ -133,6 +138,8 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
       return;
     }
     if (const auto* attach = std::get_if<Attach>(&*message)) {
+      const absl::Status admitted = service_.gate.AdmitAgent(caller_, attach->group.name, attach->member.rank);
+      if (!admitted.ok()) return Close(admitted);
       group_ = attach->group;
       service_.Heard(id_);
       spdlog::info("session {} group {} rank {} incarnation {:x} attaches from {}", id_, attach->group.name,
@@ -230,6 +237,7 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
   grpc::ByteBuffer incoming_;
   v1::AgentMessage request_;  // keeps its memory
   std::optional<GroupInfo> group_;
+  Caller caller_;
 
   // Belongs to the write under way.
   grpc::ByteBuffer outgoing_;
@@ -252,12 +260,15 @@ class AgentService::State::Calls : public Service {
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Attach(grpc::CallbackServerContext* context) override {
     const SessionId id = state_.next_session++;
     auto stream = std::make_shared<AgentStream>(id, state_, *context);
-    absl::Status refused;
+    absl::StatusOr<Caller> caller = state_.gate.Admit(CredentialsOf(*context), "Attach");
+    absl::Status refused = caller.status();
+    if (caller.ok()) stream->SetCaller(*std::move(caller));
     {
       absl::MutexLock lock(&state_.mutex);
-      refused = state_.closed;
-      if (refused.ok() && state_.streams.size() >= kSessionsMax) {
-        refused = absl::ResourceExhaustedError(absl::StrCat("already ", kSessionsMax, " agents are attached"));
+      if (!state_.closed.ok()) refused = state_.closed;
+      if (refused.ok() && state_.streams.size() >= static_cast<size_t>(state_.options.agents_max)) {
+        refused = state_.gate.Refuse(Refusal::kAgents,
+                                     absl::StrCat("already ", state_.options.agents_max, " agents are attached"));
       }
       state_.streams.emplace(id, stream);
       if (refused.ok()) state_.silent.emplace(id, runtime::MonotonicNow() + state_.options.attach_within);
@@ -276,8 +287,10 @@ class AgentService::State::Calls : public Service {
   State& state_;
 };
 
-AgentService::State::State(runtime::Strand& the_strand, Listener the_listener, const Options& the_options)
+AgentService::State::State(runtime::Strand& the_strand, Gate& the_gate, Listener the_listener,
+                           const Options& the_options)
     : strand(the_strand),
+      gate(the_gate),
       listener(std::move(the_listener)),
       options(the_options),
       calls(std::make_unique<Calls>(*this)) {}
@@ -315,8 +328,8 @@ void AgentService::State::Remove(SessionId session) {
   streams.erase(found);
 }
 
-AgentService::AgentService(runtime::Strand& strand, Listener listener, const Options& options)
-    : state_(std::make_unique<State>(strand, std::move(listener), options)) {}
+AgentService::AgentService(runtime::Strand& strand, Gate& gate, Listener listener, const Options& options)
+    : state_(std::make_unique<State>(strand, gate, std::move(listener), options)) {}
 AgentService::~AgentService() = default;
 
 grpc::Service& AgentService::service() { return *state_->calls; }

@@ -9,9 +9,9 @@
 //
 // Threads:   Send, Close and CloseAll from any; NextWakeup, Wake and Listener on the strand.
 // Owns:      the streams; outside, a session is known by its id alone. The strand outlives the service's calls,
-//            the service outlives the strand's last task.
-// Limits:    kMessageBytesMax a message, kWriteQueueMax messages waiting for a session, kSessionsMax sessions; one that
-//            sends no Attach within Options::attach_within is ended.
+//            the service outlives the strand's last task, the gate both.
+// Limits:    kWriteQueueMax messages waiting for a session, Options::agents_max sessions; one that sends no Attach within
+//            Options::attach_within is ended.
 // Errors:    a malformed message ends its stream with INVALID_ARGUMENT and the name of the field.
 #pragma once
 
@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 
 #include "algos/protocol/messages.h"
+#include "controller/access/gate.h"
 #include "controller/core/event.h"
 #include "runtime/strand.h"
 
@@ -41,13 +42,13 @@ class AgentService {
   };
 
   static constexpr size_t kWriteQueueMax = 4096;
-  static constexpr int kSessionsMax = 16384;
 
   struct Options {
     absl::Duration attach_within = absl::Seconds(10);
+    int agents_max = 16'384;
   };
 
-  AgentService(runtime::Strand& strand, Listener listener, const Options& options);
+  AgentService(runtime::Strand& strand, Gate& gate, Listener listener, const Options& options);
   ~AgentService();
 
   // For the server's builder.

@@ -16,12 +16,14 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/access/certificates.h"
 #include "controller/eplb_config.h"
 #include "controller/group_config.h"
 #include "proto/convert_common.h"
@@ -71,6 +73,75 @@ absl::StatusOr<int> CheckListen(const char* field, const std::string& listen) {
   return port;
 }
 
+bool IsLoopback(const std::string& listen) {
+  const std::string host = listen.substr(0, listen.rfind(':'));
+  return host == "localhost" || host == "[::1]" || absl::StartsWith(host, "127.") || absl::StartsWith(host, "unix");
+}
+
+absl::Status ReadTokens(const v1::ControllerConfig& config, std::vector<TokenSettings>& tokens) {
+  for (const v1::TokenConfig& token : config.tokens()) {
+    const std::string at = absl::StrCat("tokens.", token.name());
+    if (token.name().empty()) return absl::InvalidArgumentError("tokens: one without a name");
+    for (const TokenSettings& other : tokens) {
+      if (other.name == token.name()) return absl::InvalidArgumentError(absl::StrCat(at, ": the name is there twice"));
+    }
+    const absl::StatusOr<Grant> grant = ParseGrant(token.role());
+    if (!grant.ok()) return absl::InvalidArgumentError(absl::StrCat(at, ".role: ", grant.status().message()));
+    const absl::StatusOr<runtime::TokenHash> hash = runtime::ParseTokenHash(token.hash());
+    if (!hash.ok()) return absl::InvalidArgumentError(absl::StrCat(at, ".hash: ", hash.status().message()));
+    tokens.push_back({token.name(), *grant, *hash});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadLimits(const v1::LimitsConfig& config, AccessSettings& access) {
+  if (config.has_message_bytes_max()) {
+    EVENKEEL_RETURN_IF_ERROR(proto::CheckRange("limits.message_bytes_max", config.message_bytes_max(),
+                                               uint64_t{1} << 20, uint64_t{1} << 30));
+    access.message_bytes_max = config.message_bytes_max();
+  }
+  EVENKEEL_RETURN_IF_ERROR(
+      ReadCount({"limits.agents_max", 1, 65'536}, config.has_agents_max(), config.agents_max(), &access.agents_max));
+  EVENKEEL_RETURN_IF_ERROR(ReadCount({"limits.watches_max", 1, 65'536}, config.has_watches_max(), config.watches_max(),
+                                     &access.watches_max));
+  if (config.has_calls_per_second_max()) {
+    EVENKEEL_RETURN_IF_ERROR(
+        proto::CheckRange("limits.calls_per_second_max", config.calls_per_second_max(), 0, 1'000'000));
+    access.calls_per_second_max = config.calls_per_second_max();
+  }
+  return absl::OkStatus();
+}
+
+// What reaches beyond this host is to be encrypted, and callers to be told apart.
+absl::Status CheckReach(const ControllerSettings& settings) {
+  if (settings.access.trust_network) return absl::OkStatus();
+  const std::pair<const char*, const std::string&> ports[] = {{"listen", settings.listen},
+                                                              {"http_listen", settings.http_listen}};
+  for (const auto& [field, listen] : ports) {
+    if (listen.empty() || IsLoopback(listen)) continue;
+    const char* lacking = settings.tls_certificate.empty() ? "tls_certificate"
+                          : !settings.access.tells_apart() ? "tls_client_ca or tokens"
+                                                           : nullptr;
+    if (lacking == nullptr) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, " is '", listen, "', which is not loopback, without ", lacking,
+                     ": whoever reaches it could do everything; --trust_network says that this is wanted"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AccessSettings> AccessOf(const v1::ControllerConfig& config) {
+  AccessSettings access;
+  access.authorities = config.tls_client_ca();
+  if (!access.authorities.empty() && config.tls_certificate().empty()) {
+    return absl::InvalidArgumentError("tls_client_ca without tls_certificate: callers show certificates by TLS alone");
+  }
+  access.trust_network = config.trust_network();
+  EVENKEEL_RETURN_IF_ERROR(ReadTokens(config, access.tokens));
+  EVENKEEL_RETURN_IF_ERROR(ReadLimits(config.limits(), access));
+  return access;
+}
+
 // Beside an API on any free port nothing is to be fixed.
 std::string DefaultHttpListen(int api_port) { return api_port == 0 ? "127.0.0.1:0" : "127.0.0.1:7401"; }
 
@@ -109,6 +180,13 @@ absl::StatusOr<v1::ControllerConfig> ParseConfig(const std::string& text, absl::
   return config;
 }
 
+absl::Status CheckCertificates(const ControllerSettings& settings) {
+  if (settings.tls_certificate.empty()) return absl::OkStatus();
+  EVENKEEL_RETURN_IF_ERROR(OwnCertificate::Open(settings.tls_certificate, settings.tls_key).status());
+  if (settings.access.authorities.empty()) return absl::OkStatus();
+  return CallerCertificates::Open(settings.access.authorities).status();
+}
+
 absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config) {
   ControllerSettings settings;
   if (config.has_listen()) settings.listen = config.listen();
@@ -125,6 +203,8 @@ absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config
     return absl::InvalidArgumentError(absl::StrCat("tls_certificate is '", settings.tls_certificate, "', tls_key is '",
                                                    settings.tls_key, "': both or neither wanted"));
   }
+  EVENKEEL_ASSIGN_OR_RETURN(settings.access, AccessOf(config));
+  EVENKEEL_RETURN_IF_ERROR(CheckReach(settings));
   if (absl::Status status = runtime::ValidateLogLevel(settings.log_level); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("log_level: ", status.message()));
   }
@@ -192,6 +272,7 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
   if (!flags.log_format.empty()) config.set_log_format(flags.log_format);
   if (!flags.policy.empty()) config.mutable_defaults()->set_policy(flags.policy);
   if (flags.episode_steps.has_value()) config.mutable_defaults()->set_episode_steps(*flags.episode_steps);
+  if (flags.trust_network) config.set_trust_network(true);
   EVENKEEL_ASSIGN_OR_RETURN(std::vector<std::string> warnings, ApplyEplbFlags(flags, config));
   EVENKEEL_ASSIGN_OR_RETURN(ControllerSettings settings, SettingsOf(config));
   settings.warnings = std::move(warnings);
@@ -199,6 +280,23 @@ absl::StatusOr<ControllerSettings> LoadSettings(const ConfigFlags& flags) {
 }
 
 namespace {
+
+void WriteAccess(const AccessSettings& access, v1::ControllerConfig& config) {
+  config.set_tls_client_ca(access.authorities);
+  for (const TokenSettings& token : access.tokens) {
+    v1::TokenConfig* out = config.add_tokens();
+    out->set_name(token.name);
+    out->set_role(NameOf(token.grant));
+    out->set_hash(
+        absl::StrCat("sha256:", absl::BytesToHexString(token.hash.salt), ":", absl::BytesToHexString(token.hash.hash)));
+  }
+  config.set_trust_network(access.trust_network);
+  v1::LimitsConfig* limits = config.mutable_limits();
+  limits->set_message_bytes_max(access.message_bytes_max);
+  limits->set_agents_max(static_cast<uint32_t>(access.agents_max));
+  limits->set_watches_max(static_cast<uint32_t>(access.watches_max));
+  limits->set_calls_per_second_max(access.calls_per_second_max);
+}
 
 // Protobuf's JSON with its maps in the order of their keys, so that equal settings read alike.
 std::string ToStableJson(const google::protobuf::Message& message) {
@@ -236,6 +334,7 @@ std::string EffectiveConfig(const ControllerSettings& settings) {
   fastdeploy->set_role(settings.fastdeploy.role);
   config.set_tls_certificate(settings.tls_certificate);
   config.set_tls_key(settings.tls_key);
+  WriteAccess(settings.access, config);
   const CoordinatorSettings& core = settings.coordinator;
   config.set_listen_interval_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(core.listen_interval)));
   config.set_num_groups_max(static_cast<uint32_t>(core.num_groups_max));

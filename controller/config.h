@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "controller/access/access_settings.h"
 #include "controller/core/event.h"
 
 namespace evenkeel::v1 {
@@ -42,6 +43,7 @@ struct ControllerSettings {
   std::string tls_certificate;  // files; empty: no TLS
   std::string tls_key;
   std::string log_format = "text";
+  AccessSettings access;
   FastDeploySettings fastdeploy;
   CoordinatorSettings coordinator;
   std::vector<std::string> warnings = {};  // what of the flags has another meaning than it may seem
@@ -61,10 +63,14 @@ struct ConfigFlags {
   // `enable_eplb` is true. `enable_eplb` false: off in any case.
   std::string eplb_config = {};
   std::optional<bool> enable_eplb = {};
+  bool trust_network = false;  // true: so it is
 };
 
 // Protobuf's JSON form if the first character is '{', else its text form. `source` names it in errors.
 absl::StatusOr<v1::ControllerConfig> ParseConfig(const std::string& text, absl::string_view source);
+
+// Whether certificates, keys and authorities can be read and fit together.
+absl::Status CheckCertificates(const ControllerSettings& settings);
 
 absl::StatusOr<ControllerSettings> SettingsOf(const v1::ControllerConfig& config);
 

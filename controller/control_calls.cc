@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
-
 #include "algos/base/status_macros.h"
+#include "controller/access/grpc_caller.h"
 #include "controller/convert_operation.h"
 #include "controller/grpc_status.h"
 
@@ -29,11 +28,20 @@ std::string Metadata(const grpc::CallbackServerContext& context, const char* nam
 
 }  // namespace
 
-std::string ControlCalls::CallerOf(const Context& context) {
+std::string ControlCalls::CallerOf(const Context& context) const {
   std::string address = context.peer();
-  // Calls by HTTP come from within, and bring their own peer's address along.
-  if (absl::StartsWith(address, "inproc")) address = absl::StrCat("http:", Metadata(context, "evenkeel-peer"));
-  const std::string name = Metadata(context, "evenkeel-user");
+  const std::string said = Metadata(context, "evenkeel-user");
+  std::string verified;
+  // Calls by HTTP come from within, and bring along who their own peer is.
+  if (access_.gate.IsPass(controller::MetadataOf(context, "evenkeel-pass"))) {
+    address = absl::StrCat("http:", Metadata(context, "evenkeel-peer"));
+    verified = Metadata(context, "evenkeel-caller");
+  } else {
+    verified = access_.gate.NameOf(CredentialsOf(context));
+  }
+  const std::string name = verified.empty() || said.empty() || said == verified
+                               ? absl::StrCat(verified, verified.empty() ? said : "")
+                               : absl::StrCat(verified, " as ", said);
   return name.empty() ? address : absl::StrCat(name, " (", address, ")");
 }
 
@@ -65,8 +73,8 @@ ControlCalls::Unary* ControlCalls::AnswerKept(Context* context, v1::Operation* r
 }
 
 absl::Status ControlCalls::MayWatch() const {
-  if (!ended_.ok() || enders_.size() < static_cast<size_t>(kWatchersMax)) return ended_;
-  return absl::ResourceExhaustedError(absl::StrCat("already ", kWatchersMax, " calls are watching"));
+  if (!ended_.ok() || enders_.size() < static_cast<size_t>(access_.watches_max)) return ended_;
+  return access_.gate.Refuse(Refusal::kWatches, absl::StrCat("already ", access_.watches_max, " calls are watching"));
 }
 
 void ControlCalls::Forgotten(uint64_t call) {

@@ -6,7 +6,7 @@
 // Threads:   gRPC's enter the calls; everything else is on the strand (annotated).
 // Owns:      its share of the watchers' streams. Strand and conductor outlive the calls; these outlive the strand's
 //            last task.
-// Limits:    kWatchersMax watching calls.
+// Limits:    Access::watches_max watching calls.
 #pragma once
 
 #include <atomic>
@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
+#include "controller/access/gate.h"
 #include "controller/conductor.h"
 #include "controller/watch_stream.h"
 #include "proto/evenkeel/v1/control.grpc.pb.h"
@@ -34,7 +35,11 @@ class ControlCalls : public v1::Control::CallbackService {
   using Context = grpc::CallbackServerContext;
   using OperationStream = WatchStream<v1::Operation>;
 
-  static constexpr int kWatchersMax = 1024;
+  // Who is told apart by whom, and how many may watch.
+  struct Access {
+    Gate& gate;
+    int watches_max;
+  };
 
   // Ends every watching call, on the strand; new ones are refused.
   void EndWatches(absl::Status why);
@@ -43,10 +48,11 @@ class ControlCalls : public v1::Control::CallbackService {
   Conductor& conductor;
 
  protected:
-  ControlCalls(runtime::Strand& the_strand, Conductor& the_conductor) : strand(the_strand), conductor(the_conductor) {}
+  ControlCalls(runtime::Strand& the_strand, Conductor& the_conductor, const Access& access)
+      : strand(the_strand), conductor(the_conductor), access_(access) {}
 
-  // Who calls: the name that the caller gives itself, which nobody has checked, and its address.
-  static std::string CallerOf(const Context& context);
+  // Who calls: the verified name, the one that the caller gives itself, which nobody has checked, and its address.
+  std::string CallerOf(const Context& context) const;
 
   // Runs `answer` on the strand and finishes the call with its status.
   Unary* Answer(Context* context, std::function<absl::Status()> answer);
@@ -98,6 +104,7 @@ class ControlCalls : public v1::Control::CallbackService {
  private:
   absl::Status MayWatch() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(strand);
 
+  const Access access_;
   std::atomic<uint64_t> next_call_ = 0;
   // Of the watching calls, by call.
   absl::btree_map<uint64_t, std::function<void(const absl::Status&)>> enders_ ABSL_GUARDED_BY(strand);

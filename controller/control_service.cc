@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/control_guard.h"
 #include "controller/convert_operation.h"
 #include "controller/convert_status.h"
 #include "controller/grpc_status.h"
@@ -33,8 +34,9 @@ constexpr uint64_t kSpanMaxMs = uint64_t{366} * 86'400'000;
 }  // namespace
 
 struct ControlService::State : public MapCalls {
-  State(runtime::Strand& the_strand, Conductor& the_conductor, std::string the_default_policy)
-      : MapCalls(the_strand, the_conductor),
+  State(runtime::Strand& the_strand, Conductor& the_conductor, std::string the_default_policy, const Access& access)
+      : MapCalls(the_strand, the_conductor, access),
+        guard(*this, access.gate),
         default_policy(std::move(the_default_policy)),
         plans({.name = "asked plans", .queue_capacity = kPlansMax}) {}
 
@@ -239,17 +241,19 @@ struct ControlService::State : public MapCalls {
     MapCalls::Forgotten(call);
   }
 
+  ControlGuard guard;
   const std::string default_policy;
   std::atomic<bool> ending = false;  // plans that wait are not begun
   StatsWatchers stats ABSL_GUARDED_BY(strand);
   runtime::Strand plans;  // last: its tasks use the above
 };
 
-ControlService::ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy)
-    : state_(std::make_unique<State>(strand, conductor, std::move(default_policy))) {}
+ControlService::ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy,
+                               const ControlCalls::Access& access)
+    : state_(std::make_unique<State>(strand, conductor, std::move(default_policy), access)) {}
 ControlService::~ControlService() = default;
 
-grpc::Service& ControlService::service() { return *state_; }
+grpc::Service& ControlService::service() { return state_->guard; }
 
 absl::Time ControlService::NextWakeup() const {
   state_->strand.AssertHeld();

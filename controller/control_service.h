@@ -6,7 +6,7 @@
 // Threads:   the constructor and EndAll from any; NextWakeup and Wake on the strand.
 // Owns:      the watchers' streams. Strand and conductor outlive the calls; the service outlives the strand's
 //            last task.
-// Limits:    the strand's queue: beyond it a call ends with RESOURCE_EXHAUSTED. kWatchersMax watching calls.
+// Limits:    the strand's queue: beyond it a call ends with RESOURCE_EXHAUSTED. Access::watches_max watching calls.
 //            kPlansMax stateless plans wait, on a thread of their own: they hold up nobody else's.
 #pragma once
 
@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 
 #include "controller/conductor.h"
+#include "controller/control_calls.h"
 #include "runtime/strand.h"
 
 namespace grpc {
@@ -31,12 +32,11 @@ class ControlService {
  public:
   struct State;  // for the calls, in the .cc alone
 
-  static constexpr int kWatchersMax = 1024;
-
   static constexpr size_t kPlansMax = 8;
 
   // `default_policy`: of stateless plans that name none.
-  ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy);
+  ControlService(runtime::Strand& strand, Conductor& conductor, std::string default_policy,
+                 const ControlCalls::Access& access);
   ~ControlService();
 
   // For the server's builder.

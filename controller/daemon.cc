@@ -4,12 +4,11 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/tls_credentials_options.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +19,8 @@
 #include "absl/time/time.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/access/certificates.h"
+#include "controller/access/gate.h"
 #include "controller/agent_service.h"
 #include "controller/conductor.h"
 #include "controller/control_service.h"
@@ -29,7 +30,6 @@
 #include "controller/http/transcoder.h"
 #include "controller/planner.h"
 #include "controller/sqlite_store.h"
-#include "proto/convert_common.h"
 #include "runtime/clock.h"
 #include "runtime/strand.h"
 
@@ -40,30 +40,28 @@ namespace {
 constexpr std::chrono::seconds kShutdownGrace{1};
 // A strand that is busy for longer answers no scrape.
 constexpr absl::Duration kMetricsDeadline = absl::Seconds(2);
+constexpr unsigned int kLookAtFilesSeconds = 1;
 // A peer that answers no ping is gone.
 constexpr int kKeepaliveMs = 5000;
 
-absl::StatusOr<std::string> ReadPem(absl::string_view field, const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string pem{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file || pem.empty()) return absl::NotFoundError(absl::StrCat(field, ": cannot read ", path));
-  return pem;
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsOf(const ControllerSettings& settings) {
+// The files are read again when they change. TLS proves that a caller has the key of the certificate it shows; whether that
+// is trusted is the gate's to say, which can tell the caller why not.
+std::shared_ptr<grpc::ServerCredentials> MakeCredentials(const ControllerSettings& settings) {
   if (settings.tls_certificate.empty()) return grpc::InsecureServerCredentials();
-  grpc::SslServerCredentialsOptions tls;
-  EVENKEEL_ASSIGN_OR_RETURN(std::string certificate, ReadPem("tls_certificate", settings.tls_certificate));
-  EVENKEEL_ASSIGN_OR_RETURN(std::string key, ReadPem("tls_key", settings.tls_key));
-  tls.pem_key_cert_pairs.push_back({std::move(key), std::move(certificate)});
-  return grpc::SslServerCredentials(tls);
+  grpc::experimental::TlsServerCredentialsOptions tls(
+      std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(settings.tls_key, settings.tls_certificate,
+                                                                           kLookAtFilesSeconds));
+  tls.watch_identity_key_cert_pairs();
+  tls.set_cert_request_type(settings.access.authorities.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                                                : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_BUT_DONT_VERIFY);
+  return grpc::experimental::TlsServerCredentials(tls);
 }
 
 }  // namespace
 
 // In order of construction; destroyed in reverse, after Stop.
 struct Daemon::State {
-  State(ControllerSettings the_settings, std::unique_ptr<SqliteStore> the_store,
+  State(ControllerSettings the_settings, std::unique_ptr<Gate> the_gate, std::unique_ptr<SqliteStore> the_store,
         std::function<void(absl::Status)> on_end);
 
   absl::Status Listen();
@@ -73,6 +71,8 @@ struct Daemon::State {
   void Begin();
 
   const ControllerSettings settings;
+  const std::unique_ptr<Gate> gate;
+  std::unique_ptr<OwnCertificate> certificate;  // for HTTP; null: no TLS
   const std::unique_ptr<SqliteStore> store;
   runtime::Strand strand;
   Planner planner;
@@ -86,12 +86,13 @@ struct Daemon::State {
   bool stopped = false;
 };
 
-Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStore> the_store,
-                     std::function<void(absl::Status)> on_end)
+Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<Gate> the_gate,
+                     std::unique_ptr<SqliteStore> the_store, std::function<void(absl::Status)> on_end)
     : settings(std::move(the_settings)),
+      gate(std::move(the_gate)),
       store(std::move(the_store)),
       strand({.name = "controller"}),
-      agents(strand,
+      agents(strand, *gate,
              {.on_message =
                   [this](SessionId session, AgentMessage message) {
                     conductor.AssertHeld();
@@ -102,7 +103,7 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
                     conductor.AssertHeld();
                     conductor.Step(AgentDetached{session});
                   }},
-             {}),
+             {.agents_max = settings.access.agents_max}),
       conductor(strand, settings.coordinator, *store,
                 {.send = [this](SessionId session, const SharedMessage& m) { agents.Send(session, m); },
                  .close = [this](SessionId session) { agents.Close(session); },
@@ -117,15 +118,17 @@ Daemon::State::State(ControllerSettings the_settings, std::unique_ptr<SqliteStor
                        });
                      },
                  .end = std::move(on_end)}),
-      control(strand, conductor, settings.coordinator.defaults.policy) {}
+      control(strand, conductor, settings.coordinator.defaults.policy, {*gate, settings.access.watches_max}) {}
 
 absl::Status Daemon::State::Listen() {
-  EVENKEEL_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials, CredentialsOf(settings));
+  if (!settings.tls_certificate.empty()) {
+    EVENKEEL_ASSIGN_OR_RETURN(certificate, OwnCertificate::Open(settings.tls_certificate, settings.tls_key));
+  }
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(settings.listen, credentials, &port);
-  builder.SetMaxReceiveMessageSize(proto::kMessageBytesMax);
+  builder.AddListeningPort(settings.listen, MakeCredentials(settings), &port);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(settings.access.message_bytes_max));
   // A second controller on the same port is an error, not a partner.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
@@ -136,8 +139,7 @@ absl::Status Daemon::State::Listen() {
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return absl::UnavailableError(
-        absl::StrCat("listen on ", settings.listen, ": the address is not ours, or already in use",
-                     settings.tls_certificate.empty() ? "" : ", or tls_certificate and tls_key do not fit"));
+        absl::StrCat("listen on ", settings.listen, ": the address is not ours, or already in use"));
   }
   address = absl::StrCat(settings.listen.substr(0, settings.listen.rfind(':')), ":", port);
   return absl::OkStatus();
@@ -149,6 +151,9 @@ absl::Status Daemon::State::ListenForHttp() {
       gateway,
       Gateway::Start(
           {.listen = settings.http_listen,
+           .gate = *gate,
+           .certificate = certificate.get(),
+           .body_bytes_max = settings.access.message_bytes_max,
            .ready =
                [this] {
                  const std::optional<MetricsSource> now = AskForMetrics(GroupDetail::kSummary);
@@ -169,6 +174,7 @@ std::optional<MetricsSource> Daemon::State::AskForMetrics(GroupDetail detail) {
   const absl::Status posted = strand.Post([this, answer, detail] {
     conductor.AssertHeld();
     const Coordinator& core = conductor.coordinator();
+    answer->source.refused = gate->refused();
     answer->source.term = core.term();
     answer->source.leading = !core.listening() && !core.stepped_down();
     answer->source.num_store_failures = conductor.num_store_failures();
@@ -217,7 +223,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
           {.path = options.settings.store, .num_operations_kept = options.settings.coordinator.num_operations_kept}));
   EVENKEEL_ASSIGN_OR_RETURN(options.settings.coordinator,
                             Conductor::Recall(std::move(options.settings.coordinator), *store));
-  auto state = std::make_unique<State>(std::move(options.settings), std::move(store), std::move(options.on_end));
+  EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<Gate> gate, Gate::Open(options.settings.access));
+  auto state = std::make_unique<State>(std::move(options.settings), std::move(gate), std::move(store),
+                                       std::move(options.on_end));
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(state)));
   EVENKEEL_RETURN_IF_ERROR(daemon->state_->Listen());
   EVENKEEL_RETURN_IF_ERROR(daemon->state_->ListenForHttp());

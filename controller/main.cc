@@ -42,6 +42,9 @@ ABSL_FLAG(
     std::string, eplb_config, "",
     "JSON object, or a file that holds one, with the keys of vLLM's, vllm-ascend's or FastDeploy's eplb_config or of "
     "the configuration's `defaults`, over these; docs/operator.md lists them");
+ABSL_FLAG(bool, trust_network, false,
+          "serve on other addresses than loopback although without TLS, or without telling callers apart: whoever "
+          "reaches a port may do everything, and whoever sees the network reads all of it");
 ABSL_FLAG(std::string, port_file, "", "write the HOST:PORT that is served into this file once it is");
 ABSL_FLAG(std::string, http_port_file, "", "write the HOST:PORT of the HTTP port into this file once it is served");
 ABSL_FLAG(bool, check_config, false, "check the configuration, print what would be in force, and end");
@@ -101,8 +104,12 @@ int main(int argc, char** argv) {
                                 .policy = absl::GetFlag(FLAGS_policy),
                                 .episode_steps = absl::GetFlag(FLAGS_episode_steps),
                                 .eplb_config = absl::GetFlag(FLAGS_eplb_config),
-                                .enable_eplb = absl::GetFlag(FLAGS_enable_eplb)});
+                                .enable_eplb = absl::GetFlag(FLAGS_enable_eplb),
+                                .trust_network = absl::GetFlag(FLAGS_trust_network)});
   if (!settings.ok()) return Fail(kExitConfig, settings.status());
+  if (const absl::Status status = controller::CheckCertificates(*settings); !status.ok()) {
+    return Fail(kExitConfig, status);
+  }
   if (absl::GetFlag(FLAGS_check_config)) {
     for (const std::string& warning : settings->warnings) fprintf(stderr, "warning: %s\n", warning.c_str());
     printf("%s\n", controller::EffectiveConfig(*settings).c_str());

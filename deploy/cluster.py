@@ -52,6 +52,12 @@ class Options:
     engine_flags: list = field(default_factory=list)
     agent_flags: list = field(default_factory=list)
     listen_host: str = "127.0.0.1"  # of the controller
+    keelctl_flags: list = field(default_factory=list)
+
+    @property
+    def trust_flags(self) -> list:
+        """For networks made for the purpose, where nothing is encrypted."""
+        return [] if self.listen_host.startswith("127.") or "tls_certificate" in self.config else ["--trust_network"]
 
     @property
     def slots_per_rank(self) -> int:
@@ -123,7 +129,8 @@ class Cluster:
         listen = self.address or f"{self.options.listen_host}:0"
         process = self.spawn("controller", [self.options.binaries.controller, f"--listen={listen}",
                                             f"--config={config}", f"--store={self.run_dir / 'controller.db'}",
-                                            f"--port_file={port_file}", f"--http_port_file={http_port_file}"])
+                                            f"--port_file={port_file}", f"--http_port_file={http_port_file}",
+                                            *self.options.trust_flags])
 
         def ready():
             if process.poll() is not None:
@@ -151,7 +158,7 @@ class Cluster:
         o = self.options
         controller = self.agents_call or self.address
         self.spawn(f"agent-{rank}", [*(before or []), o.binaries.agent, f"--controller={controller}", f"--group={o.group}",
-                                     f"--rank={rank}", f"--region={self.region_dir}", *o.agent_flags, *extra])
+                                     f"--rank={rank}", f"--region={self.region_dir}", *o.trust_flags, *o.agent_flags, *extra])
 
     def start(self):
         self.start_controller()
@@ -204,7 +211,8 @@ class Cluster:
     # ---- What is going on
 
     def keelctl(self, *arguments, timeout: float = 60.0, check: bool = True) -> str:
-        done = subprocess.run([str(self.options.binaries.keelctl), f"--controller={self.address}", *arguments],
+        done = subprocess.run([str(self.options.binaries.keelctl), f"--controller={self.address}", *arguments,
+                               *self.options.keelctl_flags],
                               capture_output=True, text=True, timeout=timeout)
         if check and done.returncode != 0:
             raise RuntimeError(f"keelctl {' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()}")

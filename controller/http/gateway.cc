@@ -2,6 +2,7 @@
 #include "controller/http/gateway.h"
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <optional>
 #include <thread>
@@ -17,6 +18,7 @@
 
 #include "controller/http/fastdeploy.h"
 #include "controller/http/http_error.h"
+#include "controller/http/http_server.h"
 #include "controller/page/page.h"
 
 namespace evenkeel::controller {
@@ -49,8 +51,10 @@ std::string Printable(std::string text) {
   return text;
 }
 
-Transcoder::Metadata MetadataOf(const httplib::Request& request) {
-  Transcoder::Metadata metadata;
+// `caller`: as the gate knows it.
+Transcoder::Metadata MetadataOf(const httplib::Request& request, const std::string& pass, const std::string& caller) {
+  Transcoder::Metadata metadata = {{"evenkeel-pass", pass}};
+  if (!caller.empty()) metadata["evenkeel-caller"] = Printable(caller);
   if (request.has_header("Authorization"))
     metadata["authorization"] = Printable(request.get_header_value("Authorization"));
   // For the record of who asked for what (Operation.requested_by).
@@ -58,6 +62,14 @@ Transcoder::Metadata MetadataOf(const httplib::Request& request) {
     metadata["evenkeel-user"] = Printable(request.get_header_value("Evenkeel-User"));
   metadata["evenkeel-peer"] = Printable(absl::StrCat(request.remote_addr, ":", request.remote_port));
   return metadata;
+}
+
+// What a browser sends of itself where another site's page makes it ask: that page did not have to know a token.
+bool IsOfOtherSite(const httplib::Request& request) {
+  if (!request.has_header("Origin")) return false;
+  const std::string origin = request.get_header_value("Origin");
+  const size_t scheme = origin.find("://");
+  return scheme == std::string::npos || origin.substr(scheme + 3) != request.get_header_value("Host");
 }
 
 struct Address {
@@ -85,20 +97,32 @@ struct Gateway::State {
         fastdeploy(options.fastdeploy,
                    [this](const std::string& method, const std::string& json) { return CallOrFirst(method, json); }) {}
 
+  // Who asks, where the gate lets it; answered otherwise.
+  using Route = std::function<void(const httplib::Request&, httplib::Response&, const Caller& caller)>;
+
   absl::Status Listen();
-  void Route();
+  // What the gate knows the route by.
+  void Get(const std::string& pattern, std::string method, Route route);
+  void Post(const std::string& pattern, std::string method, Route route);
+  httplib::Server::Handler Guarded(std::string method, Route route);
+  void RouteAll();
+  void RouteCalls();
+  void SetUp();
   void RouteFastDeploy();
   // What a call answers; of a stream, its first message, and then nobody listens any more.
+  Transcoder::Metadata FromFastDeploy() const {
+    return {{"evenkeel-pass", options.gate.pass()}, {"evenkeel-user", "fastdeploy"}};
+  }
   absl::StatusOr<std::string> CallOrFirst(const std::string& method, const std::string& json);
   void Ask(const std::string& method, const absl::StatusOr<std::string>& json, const httplib::Request& request,
-           httplib::Response& response);
+           httplib::Response& response, const Caller& caller);
   void Stream(const std::string& method, const std::string& json, const httplib::Request& request,
-              httplib::Response& response);
+              httplib::Response& response, const Caller& caller);
 
   const Options options;
   const Transcoder transcoder;
   FastDeploy fastdeploy;
-  httplib::Server http;
+  std::unique_ptr<httplib::Server> http;
   std::string address;
   std::thread thread;
   absl::Notification ended;  // the thread listens no more
@@ -107,25 +131,27 @@ struct Gateway::State {
 };
 
 void Gateway::State::Ask(const std::string& method, const absl::StatusOr<std::string>& json,
-                         const httplib::Request& request, httplib::Response& response) {
+                         const httplib::Request& request, httplib::Response& response, const Caller& caller) {
   if (!json.ok()) return Answer(json.status(), response);
-  if (transcoder.IsStream(method)) return Stream(method, *json, request, response);
-  const absl::StatusOr<std::string> answer = transcoder.Call(method, *json, MetadataOf(request), kCallDeadline);
+  if (transcoder.IsStream(method)) return Stream(method, *json, request, response, caller);
+  const absl::StatusOr<std::string> answer =
+      transcoder.Call(method, *json, MetadataOf(request, options.gate.pass(), caller.name), kCallDeadline);
   if (!answer.ok()) return Answer(answer.status(), response);
   response.set_content(*answer, kJson);
 }
 
 void Gateway::State::Stream(const std::string& method, const std::string& json, const httplib::Request& request,
-                            httplib::Response& response) {
+                            httplib::Response& response, const Caller& caller) {
   if (++num_streams > kStreamsMax || stopping) {
     --num_streams;
-    return Answer(absl::ResourceExhaustedError(absl::StrCat("already ", kStreamsMax, " streams")), response);
+    return Answer(options.gate.Refuse(Refusal::kWatches, absl::StrCat("already ", kStreamsMax, " streams")), response);
   }
   const bool events = OnlyLooks(method) || absl::StrContains(request.get_header_value("Accept"), kEvents);
   response.set_header("Cache-Control", "no-store");
   response.set_chunked_content_provider(
       events ? kEvents : kLines,
-      [this, method, json, events, metadata = MetadataOf(request)](size_t, httplib::DataSink& sink) {
+      [this, method, json, events, metadata = MetadataOf(request, options.gate.pass(), caller.name)](
+          size_t, httplib::DataSink& sink) {
         const auto write = [&](const std::string& text) { return sink.write(text.data(), text.size()); };
         const auto framed = [&](const char* name, const std::string& message) {
           return events ? absl::StrCat(name, "data: ", message, "\n\n") : message + "\n";
@@ -141,11 +167,11 @@ void Gateway::State::Stream(const std::string& method, const std::string& json, 
 }
 
 absl::StatusOr<std::string> Gateway::State::CallOrFirst(const std::string& method, const std::string& json) {
-  if (!transcoder.IsStream(method)) return transcoder.Call(method, json, {}, kCallDeadline);
+  if (!transcoder.IsStream(method)) return transcoder.Call(method, json, FromFastDeploy(), kCallDeadline);
   const absl::Time end = absl::Now() + kCallDeadline;
   std::optional<std::string> first;
   const absl::Status status = transcoder.Stream(
-      method, json, {},
+      method, json, FromFastDeploy(),
       [&](const std::string& message) {
         first = message;
         return false;
@@ -161,7 +187,7 @@ void Gateway::State::RouteFastDeploy() {
       {"/get_per_expert_tokens_stats", &FastDeploy::TokensStats},
       {"/check_redundant", &FastDeploy::CheckRedundant}};
   for (const auto& [path, route] : routes) {
-    http.Post(path, [this, route = route](const httplib::Request& request, httplib::Response& response) {
+    Post(path, absl::StrCat("POST ", path), [this, route = route](const auto& request, auto& response, const Caller&) {
       const FastDeploy::Reply reply = (fastdeploy.*route)(request.body);
       response.status = reply.http_status;
       response.set_content(reply.body, kJson);
@@ -169,77 +195,123 @@ void Gateway::State::RouteFastDeploy() {
   }
 }
 
-void Gateway::State::Route() {
-  http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-  http.set_payload_max_length(kBodyBytesMax);
-  http.set_keep_alive_max_count(100);
-  http.set_keep_alive_timeout(2);  // an idle connection holds a thread
-  http.set_read_timeout(10);
-  http.set_write_timeout(10);
-  http.set_default_headers({{"X-Content-Type-Options", "nosniff"},
-                            {"X-Frame-Options", "DENY"},
-                            {"Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'"}});
-  http.Get("/healthz",
-           [](const httplib::Request&, httplib::Response& response) { response.set_content("ok\n", "text/plain"); });
-  http.Get("/readyz", [this](const httplib::Request&, httplib::Response& response) {
-    if (options.ready()) return response.set_content("ok\n", "text/plain");
-    Answer(absl::UnavailableError("the controller does not lead yet"), response);
-  });
-  http.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
-    if (options.metrics) return response.set_content(options.metrics(), kPrometheusText);
-    Answer(absl::NotFoundError("no metrics"), response);
-  });
-  http.Post(R"(/v1/(\w+))", [this](const httplib::Request& request, httplib::Response& response) {
+httplib::Server::Handler Gateway::State::Guarded(std::string method, Route route) {
+  return [this, method = std::move(method), route = std::move(route)](const httplib::Request& request,
+                                                                      httplib::Response& response) {
+    const std::string name = method.empty() ? std::string(request.matches[1]) : method;
+    if (IsOfOtherSite(request)) {
+      return Answer(
+          options.gate.Refuse(Refusal::kOtherSite,
+                              absl::StrCat(name, " asked for by ", Printable(request.get_header_value("Origin")))),
+          response);
+    }
+    const absl::StatusOr<Caller> caller = options.gate.Admit(CredentialsOf(request), name);
+    if (caller.ok()) return route(request, response, *caller);
+    if (absl::IsUnauthenticated(caller.status()) && options.gate.takes_tokens()) {
+      response.set_header("WWW-Authenticate", "Basic realm=\"evenkeel: any name, a token as password\"");
+    }
+    Answer(caller.status(), response);
+  };
+}
+
+void Gateway::State::Get(const std::string& pattern, std::string method, Route route) {
+  http->Get(pattern, Guarded(std::move(method), std::move(route)));
+}
+
+void Gateway::State::Post(const std::string& pattern, std::string method, Route route) {
+  http->Post(pattern, Guarded(std::move(method), std::move(route)));
+}
+
+void Gateway::State::RouteCalls() {
+  const auto known = [this](const std::string& method, httplib::Response& response) {
+    if (transcoder.Has(method)) return true;
+    Answer(absl::NotFoundError(absl::StrCat("no method ", method)), response);
+    return false;
+  };
+  // The gate knows them by their own names.
+  Post(R"(/v1/(\w+))", "", [=, this](const auto& request, auto& response, const Caller& caller) {
     const std::string method = request.matches[1];
-    if (!transcoder.Has(method)) return Answer(absl::NotFoundError(absl::StrCat("no method ", method)), response);
-    Ask(method, request.body, request, response);
+    if (known(method, response)) Ask(method, request.body, request, response, caller);
   });
-  http.Get(R"(/v1/(\w+))", [this](const httplib::Request& request, httplib::Response& response) {
+  Get(R"(/v1/(\w+))", "", [=, this](const auto& request, auto& response, const Caller& caller) {
     const std::string method = request.matches[1];
-    if (!transcoder.Has(method)) return Answer(absl::NotFoundError(absl::StrCat("no method ", method)), response);
+    if (!known(method, response)) return;
     if (!OnlyLooks(method)) {
       response.set_header("Allow", "POST");
       response.status = 405;
       return response.set_content(ErrorJson(absl::UnimplementedError(absl::StrCat(method, " needs POST"))), kJson);
     }
-    Ask(method, transcoder.RequestOf(method, {request.params.begin(), request.params.end()}), request, response);
+    Ask(method, transcoder.RequestOf(method, {request.params.begin(), request.params.end()}), request, response,
+        caller);
   });
+}
+
+void Gateway::State::RouteAll() {
+  Get("/healthz", "GET /healthz",
+      [](const auto&, auto& response, const Caller&) { response.set_content("ok\n", "text/plain"); });
+  Get("/readyz", "GET /readyz", [this](const auto&, auto& response, const Caller&) {
+    if (options.ready()) return response.set_content("ok\n", "text/plain");
+    Answer(absl::UnavailableError("the controller does not lead yet"), response);
+  });
+  Get("/metrics", "GET /metrics", [this](const auto&, auto& response, const Caller&) {
+    if (options.metrics) return response.set_content(options.metrics(), kPrometheusText);
+    Answer(absl::NotFoundError("no metrics"), response);
+  });
+  RouteCalls();
   RouteFastDeploy();
   for (const PageFile& file : PageFiles()) {
-    const auto serve = [&file](const httplib::Request&, httplib::Response& response) {
+    const auto serve = [&file](const auto&, auto& response, const Caller&) {
       response.set_header("Cache-Control", "no-cache");
       response.set_content(file.bytes.data(), file.bytes.size(), std::string(file.type));
     };
-    http.Get(absl::StrCat("/", std::string(file.name)), serve);
-    if (file.name == "index.html") http.Get("/", serve);
+    Get(absl::StrCat("/", std::string(file.name)), "GET /page", serve);
+    if (file.name == "index.html") Get("/", "GET /page", serve);
   }
-  http.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
+}
+
+void Gateway::State::SetUp() {
+  http->new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  http->set_payload_max_length(options.body_bytes_max);
+  http->set_keep_alive_max_count(100);
+  http->set_keep_alive_timeout(2);  // an idle connection holds a thread
+  http->set_read_timeout(10);
+  http->set_write_timeout(10);
+  http->set_default_headers({{"X-Content-Type-Options", "nosniff"},
+                             {"X-Frame-Options", "DENY"},
+                             {"Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'"}});
+  http->set_error_handler([this](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
     const std::string what = absl::StrCat(request.method, " ", request.path);
-    response.set_content(ErrorJson(response.status == 413 ? absl::ResourceExhaustedError(what + ": too long")
-                                                          : absl::NotFoundError("nothing at " + what)),
-                         kJson);
+    response.set_content(
+        ErrorJson(response.status == 413
+                      ? options.gate.Refuse(Refusal::kMessageBytes,
+                                            absl::StrCat(what, ": more than ", options.body_bytes_max, " bytes"))
+                      : absl::NotFoundError("nothing at " + what)),
+        kJson);
+  });
+  // By default the library shares ports among processes.
+  http->set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
   });
 }
 
 absl::Status Gateway::State::Listen() {
   const absl::StatusOr<Address> wanted = ParseAddress(options.listen);
   if (!wanted.ok()) return wanted.status();
-  Route();
-  // By default the library shares ports among processes.
-  http.set_socket_options([](socket_t socket) {
-    const int yes = 1;
-    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-  });
-  const int port = wanted->port == 0 ? http.bind_to_any_port(wanted->host.c_str())
-                                     : (http.bind_to_port(wanted->host.c_str(), wanted->port) ? wanted->port : -1);
+  http = MakeHttpServer(options.certificate,
+                        options.gate.takes_certificates() ? CallersShow::kCertificate : CallersShow::kNoCertificate);
+  SetUp();
+  RouteAll();
+  const int port = wanted->port == 0 ? http->bind_to_any_port(wanted->host.c_str())
+                                     : (http->bind_to_port(wanted->host.c_str(), wanted->port) ? wanted->port : -1);
   if (port < 0) {
     return absl::UnavailableError(
         absl::StrCat("listen for HTTP on ", options.listen, ": the address is not ours, or already in use"));
   }
   address = absl::StrCat(wanted->host, ":", port);
   thread = std::thread([this] {
-    http.listen_after_bind();
+    http->listen_after_bind();
     ended.Notify();
   });
   return absl::OkStatus();
@@ -260,9 +332,9 @@ const std::string& Gateway::address() const { return state_->address; }
 void Gateway::Stop() {
   if (state_->stopping.exchange(true)) return;
   // Stopping a server that has not begun to listen would not be noticed.
-  while (!state_->http.is_running() && !state_->ended.WaitForNotificationWithTimeout(absl::Milliseconds(1))) {
+  while (!state_->http->is_running() && !state_->ended.WaitForNotificationWithTimeout(absl::Milliseconds(1))) {
   }
-  state_->http.stop();
+  state_->http->stop();
   state_->thread.join();
 }
 

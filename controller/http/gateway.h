@@ -11,11 +11,14 @@
 //   POST /rearrange_experts, /get_per_expert_tokens_stats, /check_redundant   as FastDeploy's users know them
 //   GET  /                          the web page
 //
+// Every route passes the gate; browsers send a token as the password that they ask for. With a certificate it speaks TLS
+// alone. A request that another site's page has a browser make is refused.
+//
 // Errors are {"code": number, "status": "NOT_FOUND", "message": text} with the HTTP status that belongs to the code.
 // In a stream that has begun they come as an event named "error", or as a last line.
 //
 // Threads:   its own.
-// Limits:    kThreads connections at a time, of them kStreamsMax streams; beyond: 503. Bodies of kBodyBytesMax bytes.
+// Limits:    kThreads connections at a time, of them kStreamsMax streams; beyond: 503. Bodies of Options::body_bytes_max bytes.
 //            Calls end by kCallDeadline.
 #pragma once
 
@@ -26,6 +29,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "controller/access/certificates.h"
+#include "controller/access/gate.h"
 #include "controller/config.h"
 #include "controller/http/transcoder.h"
 
@@ -35,11 +40,13 @@ class Gateway {
  public:
   static constexpr int kThreads = 64;
   static constexpr int kStreamsMax = 48;
-  static constexpr size_t kBodyBytesMax = 64 << 20;
   static constexpr absl::Duration kCallDeadline = absl::Seconds(30);
 
   struct Options {
-    std::string listen;                    // HOST:PORT; port 0: any free one
+    std::string listen;                     // HOST:PORT; port 0: any free one
+    Gate& gate;                             // outlives it
+    OwnCertificate* certificate = nullptr;  // likewise; null: no TLS
+    size_t body_bytes_max = 64 << 20;
     std::function<bool()> ready;           // from any thread
     std::function<std::string()> metrics;  // likewise; may be empty
     FastDeploySettings fastdeploy = {};

@@ -216,6 +216,10 @@ std::string MetricsText(const MetricsSource& source) {
                source.num_tasks_refused);
   page.Histogram("evenkeel_controller_step_seconds", "How long the coordinator took for an event.", {},
                  source.step_times);
+  for (const auto& [reason, count] : source.refused) {
+    page.Counter("evenkeel_refused_total", "Calls refused, by the reason that the caller was told.",
+                 {{"reason", reason}}, count);
+  }
   for (const MetricsSource::Ended& ended : source.operations_ended) {
     page.Counter("evenkeel_group_operations_ended_total", "Operations that ended, by what caused them and how.",
                  {{"group", ended.group}, {"cause", ended.cause}, {"state", ended.state}}, ended.count);

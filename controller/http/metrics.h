@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "controller/core/latency_counts.h"
@@ -29,6 +30,7 @@ struct MetricsSource {
     uint64_t count = 0;
   };
   std::vector<Ended> operations_ended;
+  std::vector<std::pair<std::string, uint64_t>> refused = {};  // calls, by reason
   std::vector<GroupStatus> groups;
 };
 

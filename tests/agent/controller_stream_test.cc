@@ -9,7 +9,6 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "catch2/catch.hpp"
-#include "grpcpp/security/credentials.h"
 
 #include "runtime/clock.h"
 #include "runtime/strand.h"
@@ -48,7 +47,6 @@ class Client {
  public:
   explicit Client(const std::string& controller, ControllerStream::Options options = {}) : strand_({.name = "client"}) {
     options.controller = controller;
-    options.credentials = grpc::InsecureChannelCredentials();
     options.group = script::Group();
     stream_ = std::make_unique<ControllerStream>(strand_, options,
                                                  ControllerStream::Listener{.opened =

@@ -13,7 +13,6 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "catch2/catch.hpp"
-#include "grpcpp/security/credentials.h"
 
 #include "agent/core/map_update.h"
 #include "agent/transport_set.h"
@@ -50,7 +49,6 @@ std::unique_ptr<Daemon> StartAgent(const std::string& path, const std::string& c
   REQUIRE(transports.ok());
   Daemon::Options options;
   options.controller = controller;
-  options.credentials = grpc::InsecureChannelCredentials();
   auto daemon = Daemon::Start(options, *std::move(region), *std::move(transports));
   INFO(daemon.status().ToString());
   REQUIRE(daemon.ok());

@@ -3,18 +3,23 @@
 // How many load reports a controller takes in, and how fast agents attach, over real gRPC on loopback.
 //
 // 64 agents of one group, 58 layers, 9 local slots each, as a DeepSeek-V3-shaped group on 64 ranks has. The plain
-// reference is a gRPC server that reads the same streams and counts messages, in the same process and run.
+// reference is a gRPC server that reads the same streams and counts messages, in the same process and run. With --tls a
+// third run has the controller and its agents speak TLS, both with certificates that are checked (it needs openssl).
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -24,6 +29,7 @@
 #include "proto/convert_agent.h"
 #include "proto/evenkeel/v1/agent.grpc.pb.h"
 #include "proto/evenkeel/v1/control.grpc.pb.h"
+#include "runtime/client_credentials.h"
 
 namespace evenkeel {
 namespace {
@@ -102,7 +108,8 @@ class CountingService final : public v1::AgentService::Service {
 // All agents, a thread each: they attach, send at the asked rate, and stay until they are let go.
 class Load {
  public:
-  explicit Load(std::string address) : address_(std::move(address)) {
+  Load(std::string address, runtime::ClientCredentials credentials)
+      : address_(std::move(address)), credentials_(std::move(credentials)) {
     for (int rank = 0; rank < kAgents; ++rank) {
       threads_.emplace_back([this, rank] { RunAgent(rank); });
     }
@@ -130,7 +137,7 @@ class Load {
   enum Stage { kAttach, kSend, kLeave };
 
   void RunAgent(int rank) {
-    const auto stub = v1::AgentService::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+    const auto stub = v1::AgentService::NewStub(grpc::CreateChannel(address_, MakeChannelCredentials(credentials_)));
     grpc::ClientContext context;
     const auto stream = stub->Attach(&context);
     v1::ControllerMessage answer;
@@ -156,6 +163,7 @@ class Load {
   }
 
   const std::string address_;
+  const runtime::ClientCredentials credentials_;
   std::atomic<Stage> stage_{kAttach};
   std::atomic<int> num_attached_{0};
   std::atomic<int> num_done_{0};
@@ -170,9 +178,10 @@ struct Outcome {
   uint64_t num_counted = 0;
 };
 
-Outcome Measure(const std::string& address, const std::function<uint64_t()>& num_counted) {
+Outcome Measure(const std::string& address, const runtime::ClientCredentials& credentials,
+                const std::function<uint64_t()>& num_counted) {
   Outcome outcome;
-  Load load(address);
+  Load load(address, credentials);
   outcome.attach_seconds = load.Attach();
   const auto begin = Clock::now();
   outcome.num_sent = load.Send();
@@ -196,19 +205,34 @@ Outcome MeasureReference() {
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&service);
   const auto server = builder.BuildAndStart();
-  return Measure("127.0.0.1:" + std::to_string(port), [&] { return service.num_reports.load(); });
+  return Measure("127.0.0.1:" + std::to_string(port), {}, [&] { return service.num_reports.load(); });
 }
 
-Outcome MeasureController() {
+// One certificate for all: it names the host, the agents and a viewer, and is its own authority.
+runtime::ClientCredentials MakeCertificate(const std::filesystem::path& folder) {
+  const std::string certificate = folder / "all.pem", key = folder / "all.key";
+  const std::string command =
+      "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=bench -addext "
+      "subjectAltName=IP:127.0.0.1,URI:evenkeel://group/bench,URI:evenkeel://viewer -keyout " +
+      key + " -out " + certificate + " 2>/dev/null";
+  if (std::system(command.c_str()) != 0) std::abort();
+  return {.ca = certificate, .certificate = certificate, .key = key, .token = {}, .token_file = {}, .server_name = {}};
+}
+
+Outcome MeasureController(const runtime::ClientCredentials& credentials) {
   controller::Daemon::Options options;
   options.settings.listen = "127.0.0.1:0";
   options.settings.log_level = "warning";
   options.settings.coordinator.listen_interval = absl::ZeroDuration();
   options.settings.coordinator.defaults.placement_enabled = false;
+  options.settings.tls_certificate = credentials.certificate;
+  options.settings.tls_key = credentials.key;
+  options.settings.access.authorities = credentials.ca;
   auto daemon = controller::Daemon::Start(std::move(options));
   if (!daemon.ok()) std::abort();
-  const auto stub = v1::Control::NewStub(grpc::CreateChannel((*daemon)->address(), grpc::InsecureChannelCredentials()));
-  return Measure((*daemon)->address(), [&] {
+  const auto stub =
+      v1::Control::NewStub(grpc::CreateChannel((*daemon)->address(), MakeChannelCredentials(credentials)));
+  return Measure((*daemon)->address(), credentials, [&] {
     grpc::ClientContext context;
     v1::GetGroupRequest request;
     request.set_group("bench");
@@ -220,16 +244,23 @@ Outcome MeasureController() {
 }  // namespace
 }  // namespace evenkeel
 
-int main() {
+int main(int argc, char** argv) {
   using namespace evenkeel;
   std::printf("input      %d layers x %d local slots a report, %d agents, %.0f reports a second for %.0f s\n", kLayers,
               kSlotsPerRank, kAgents, kReportsPerSecond, kSeconds);
   const Outcome reference = MeasureReference();
-  const Outcome ours = MeasureController();
+  const Outcome ours = MeasureController({});
   Print("ours", ours);
   Print("reference", reference);
   std::printf("lost       %llu (goal 0)\nrate       %.2f of the goal; %.2f of a server that only counts\n",
               static_cast<unsigned long long>(ours.num_sent - ours.num_counted),
               ours.reports_per_second / kReportsPerSecond, ours.reports_per_second / reference.reports_per_second);
+  if (argc < 2 || std::string_view(argv[1]) != "--tls") return 0;
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / ("bench-" + std::to_string(getpid()));
+  std::filesystem::create_directory(folder);
+  const Outcome tls = MeasureController(MakeCertificate(folder));
+  std::filesystem::remove_all(folder);
+  Print("tls", tls);
+  std::printf("tls        %.3f of ours without (goal 0.8)\n", tls.reports_per_second / ours.reports_per_second);
   return 0;
 }

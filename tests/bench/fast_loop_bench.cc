@@ -261,7 +261,6 @@ std::unique_ptr<agent::Daemon> StartAgent(const std::string& region_path, const 
   if (!transports.ok()) Stop(transports.status().ToString());
   agent::Daemon::Options options;
   options.controller = controller;
-  options.credentials = grpc::InsecureChannelCredentials();
   auto daemon = agent::Daemon::Start(std::move(options), *std::move(region), *std::move(transports));
   if (!daemon.ok()) Stop(daemon.status().ToString());
   return *std::move(daemon);

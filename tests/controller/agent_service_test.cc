@@ -105,7 +105,8 @@ TEST_CASE("an agent of another world size is refused with a reason", "[agent_ser
 
 TEST_CASE("a stream that sends no attach in time is ended, one that has sent it is not", "[agent_service]") {
   runtime::Strand strand({.name = "test"});
-  AgentService service(strand, {.on_message = [](SessionId, AgentMessage) {}, .on_detached = [](SessionId) {}},
+  const std::unique_ptr<Gate> gate = *Gate::Open({});
+  AgentService service(strand, *gate, {.on_message = [](SessionId, AgentMessage) {}, .on_detached = [](SessionId) {}},
                        {.attach_within = absl::Seconds(2)});
   absl::Notification timed;
   REQUIRE(strand

@@ -9,6 +9,7 @@
 #include "catch2/catch.hpp"
 
 #include "proto/evenkeel/v1/config.pb.h"
+#include "runtime/token.h"
 
 namespace evenkeel::controller {
 namespace {
@@ -44,17 +45,17 @@ TEST_CASE("an empty configuration gives the defaults", "[config]") {
 
 TEST_CASE("text and JSON say the same, and groups go before defaults", "[config]") {
   const auto text = SettingsFrom(R"(
-      listen: "0.0.0.0:1"
+      listen: "127.0.0.1:1"
       defaults { window_ms: 500 num_windows_for_shares: 2 agent { transport: "ucx" } }
       groups { key: "chat" value { shares_enabled: false agent { bytes_per_second_max: 1000 } } })");
   const auto json = SettingsFrom(R"({
-      "listen": "0.0.0.0:1",
+      "listen": "127.0.0.1:1",
       "defaults": {"window_ms": 500, "num_windows_for_shares": 2, "agent": {"transport": "ucx"}},
       "groups": {"chat": {"shares_enabled": false, "agent": {"bytes_per_second_max": 1000}}}})");
   REQUIRE(text.ok());
   REQUIRE(json.ok());
   for (const auto& settings : {*text, *json}) {
-    CHECK(settings.listen == "0.0.0.0:1");
+    CHECK(settings.listen == "127.0.0.1:1");
     CHECK(settings.coordinator.defaults.window == absl::Milliseconds(500));
     CHECK(settings.coordinator.defaults.shares_enabled);
     REQUIRE(settings.coordinator.groups.size() == 1);
@@ -235,10 +236,10 @@ TEST_CASE("a listen address without host or port is refused", "[config]") {
 
 TEST_CASE("flags go before the file, and a missing file is an error", "[config]") {
   const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/config.json";
-  std::ofstream(path) << R"({"listen": "0.0.0.0:1", "store": "/a", "log_level": "debug"})";
-  const auto settings = LoadSettings({.config_path = path, .listen = "0.0.0.0:2", .store = "", .log_level = ""});
+  std::ofstream(path) << R"({"listen": "127.0.0.1:1", "store": "/a", "log_level": "debug"})";
+  const auto settings = LoadSettings({.config_path = path, .listen = "127.0.0.1:2", .store = "", .log_level = ""});
   REQUIRE(settings.ok());
-  CHECK(settings->listen == "0.0.0.0:2");
+  CHECK(settings->listen == "127.0.0.1:2");
   CHECK(settings->store == "/a");
   CHECK(settings->log_level == "debug");
   const auto flagged = LoadSettings(
@@ -286,6 +287,53 @@ TEST_CASE("the effective configuration, read again, gives the same settings", "[
   CHECK(again->coordinator.groups == settings->coordinator.groups);
   CHECK(again->coordinator.listen_interval == absl::Milliseconds(7));
   CHECK(EffectiveConfig(*again) == effective);
+}
+
+TEST_CASE("what is open beyond loopback stops the start, unless it is wanted", "[config]") {
+  const std::string tls = "tls_certificate: 'c' tls_key: 'k' ", open = "whoever reaches it could do everything";
+  const auto refused = [&](const std::string& text) { return ErrorOf(text).find(open) != std::string::npos; };
+  CHECK(refused("listen: '0.0.0.0:1'"));
+  CHECK(refused("listen: '127.0.0.1:1' http_listen: '10.0.0.1:2'"));
+  CHECK(refused(tls + "listen: '0.0.0.0:1'"));
+  CHECK(ErrorOf(tls + "listen: '0.0.0.0:1'").find("without tls_client_ca or tokens") != std::string::npos);
+  CHECK(ErrorOf(tls + "tls_client_ca: 'a' listen: '0.0.0.0:1'") == "accepted");
+  CHECK(ErrorOf("trust_network: true listen: '0.0.0.0:1'") == "accepted");
+  CHECK(ErrorOf("tls_client_ca: 'a'").find("tls_client_ca without tls_certificate") == 0);
+}
+
+TEST_CASE("tokens and limits are read, and wrong ones named", "[config]") {
+  const std::string hash = runtime::HashToken("ek_x");
+  const std::string good = "tokens { name: 'a' role: 'evenkeel://group/chat/rank/2' hash: '" + hash + "' }";
+  const auto settings =
+      SettingsFrom(good + "limits { agents_max: 2 watches_max: 3 message_bytes_max: 2000000 calls_per_second_max: 0 }");
+  REQUIRE(settings.ok());
+  const AccessSettings& access = settings->access;
+  REQUIRE(access.tokens.size() == 1);
+  CHECK(access.tokens[0].grant == Grant{Role::kAgent, "chat", RankId(2)});
+  CHECK(access.tokens[0].hash.Fits("ek_x"));
+  CHECK(access.agents_max == 2);
+  CHECK(access.watches_max == 3);
+  CHECK(access.message_bytes_max == 2'000'000);
+  CHECK(access.calls_per_second_max == 0);
+  CHECK(EffectiveConfig(*settings).find(hash) != std::string::npos);
+  CHECK(ErrorOf(good + good) == "tokens.a: the name is there twice");
+  CHECK(ErrorOf("tokens { role: 'evenkeel://viewer' }") == "tokens: one without a name");
+  CHECK(ErrorOf("tokens { name: 'a' role: 'root' }").find("tokens.a.role: ") == 0);
+  CHECK(ErrorOf("tokens { name: 'a' role: 'evenkeel://viewer' hash: 'secret' }").find("tokens.a.hash: ") == 0);
+  CHECK(ErrorOf("limits { agents_max: 0 }").find("limits.agents_max is 0") == 0);
+  CHECK(ErrorOf("limits { message_bytes_max: 10 }").find("limits.message_bytes_max is 10") == 0);
+  CHECK(ErrorOf("limits { calls_per_second_max: 2000000 }").find("limits.calls_per_second_max is 2000000") == 0);
+}
+
+TEST_CASE("certificates are looked at before the start", "[config]") {
+  const std::string path = std::string(std::getenv("TEST_TMPDIR")) + "/no.pem";
+  ControllerSettings settings;
+  CHECK(CheckCertificates(settings).ok());
+  settings.tls_certificate = settings.tls_key = "/nowhere/c.pem";
+  CHECK(CheckCertificates(settings).message() == "tls_certificate: cannot read /nowhere/c.pem");
+  std::ofstream(path) << "no certificate";
+  settings.tls_certificate = settings.tls_key = path;
+  CHECK(CheckCertificates(settings).message() == "tls_certificate: no certificate in " + path);
 }
 
 }  // namespace

@@ -60,13 +60,14 @@ Attach FakeAttach(const GroupInfo& group, int rank) {
   return attach;
 }
 
-FakeAgent::FakeAgent(const std::string& address) {
+FakeAgent::FakeAgent(const std::string& address, const std::string& token) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetMaxReceiveMessageSize(proto::kMessageBytesMax);
   channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   stub_ = v1::AgentService::NewStub(channel_);
   context_.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  if (!token.empty()) context_.AddMetadata("authorization", "Bearer " + token);
   stream_ = stub_->Attach(&context_);
 }
 

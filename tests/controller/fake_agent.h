@@ -26,7 +26,8 @@ Attach FakeAttach(const GroupInfo& group, int rank);
 
 class FakeAgent {
  public:
-  explicit FakeAgent(const std::string& address);
+  // `token`: that it bears; empty: none.
+  explicit FakeAgent(const std::string& address, const std::string& token = {});
   // Cancels the stream.
   ~FakeAgent();
 

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "absl/synchronization/notification.h"
-#include "grpcpp/security/credentials.h"
 
 #include "agent/core/map_update.h"
 #include "agent/daemon.h"
@@ -72,7 +71,6 @@ struct RankRig {
     REQUIRE(transports.ok());
     Daemon::Options options;
     options.controller = controller.address();
-    options.credentials = grpc::InsecureChannelCredentials();
     StoreKeeper::Options stores;
     stores.host = host;
     stores.offers_ucx = true;

@@ -71,7 +71,9 @@ struct Fixture {
     grpc::ServerBuilder builder;
     builder.RegisterService(&control);
     server = builder.BuildAndStart();
+    gate = *Gate::Open({});
     auto made = Gateway::Start({.listen = "127.0.0.1:0",
+                                .gate = *gate,
                                 .ready = [this] { return ready.load(); },
                                 .metrics = [] { return std::string("evenkeel_up 1\n"); }},
                                Transcoder(server->InProcessChannel({}), "evenkeel.v1.Control"));
@@ -102,6 +104,7 @@ struct Fixture {
   FakeControl control;
   std::unique_ptr<grpc::Server> server;
   std::atomic<bool> ready = false;
+  std::unique_ptr<Gate> gate;
   std::unique_ptr<Gateway> gateway;
   std::unique_ptr<httplib::Client> client;
 };
@@ -210,7 +213,7 @@ TEST_CASE("health, readiness and metrics answer by themselves", "[gateway]") {
 TEST_CASE("an address that is wrong or taken is named", "[gateway]") {
   Fixture f;
   const auto start = [&](const std::string& listen) {
-    return Gateway::Start({.listen = listen, .ready = [] { return true; }, .metrics = {}},
+    return Gateway::Start({.listen = listen, .gate = *f.gate, .ready = [] { return true; }, .metrics = {}},
                           Transcoder(f.server->InProcessChannel({}), "evenkeel.v1.Control"))
         .status();
   };
