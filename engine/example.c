@@ -3,11 +3,11 @@
  * What an engine has to do. Compiled as C and run by //tests/engine:example_test; the README quotes the part between
  * the markers.
  */
+/* example:begin */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* example:begin */
 #include "engine/evenkeel.h"
 
 enum { kExperts = 8, kRanks = 2, kSlots = 5, kExpertBytes = 4096, kTokens = 4, kTopK = 2 };
