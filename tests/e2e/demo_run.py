@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import cases
+import demo
 from cases import case, check, check_equal
 
 ROOT = pathlib.Path(os.environ["EVENKEEL_BINARIES"])
@@ -39,6 +40,18 @@ def a_number_of_ranks_that_does_not_divide_the_experts_works_too():
     check_equal(summary["mismatched_tokens"] + summary["stale_slot_uses"] + summary["calls_that_waited"], 0, "failures")
     check(summary["tokens"] > 0 and summary["moves"] > 0, f"{summary}")
     check_equal((summary["ranks"], summary["redundant"]), (3, 8), "ranks and redundant slots")
+
+
+@case
+def each_promise_that_was_not_kept_is_named():
+    kept = {"tokens": 9, "moves": 1, "mismatched_tokens": 0, "stale_slot_uses": 0, "calls_that_waited": 0,
+            "imbalance_before": 1.4, "imbalance_after": 1.1}
+    check_equal(demo.broken_promises(kept), [], "of a good run")
+    for key, value in [("tokens", 0), ("moves", 0), ("mismatched_tokens", 1), ("stale_slot_uses", 2),
+                       ("calls_that_waited", 3), ("imbalance_after", 1.3)]:
+        broken = demo.broken_promises(kept | {key: value})
+        check_equal(len(broken), 1, f"promises broken by {key} {value}: {broken}")
+        check(key.split("_")[0] in broken[0] and str(value) in broken[0], f"{key} {value}: {broken}")
 
 
 @case
