@@ -55,6 +55,8 @@ class FirstError : public google::protobuf::io::ErrorCollector {
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path);
+  // From an empty file nothing would be inserted, which counts as a failure.
+  if (file.is_open() && file.peek() == std::ifstream::traits_type::eof() && !file.bad()) return "";
   std::ostringstream text;
   if (!file || !(text << file.rdbuf())) {
     return absl::NotFoundError(absl::StrCat("configuration ", path, ": cannot be read"));

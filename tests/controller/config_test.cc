@@ -256,6 +256,16 @@ TEST_CASE("flags go before the file, and a missing file is an error", "[config]"
   CHECK(missing.status().message() == "configuration " + path + ".not: cannot be read");
 }
 
+TEST_CASE("an empty file leaves every setting at its default, a folder is no file", "[config]") {
+  const std::string folder = std::getenv("TEST_TMPDIR"), path = folder + "/empty.json";
+  std::ofstream(path).close();
+  const auto settings = LoadSettings({.config_path = path, .listen = "", .store = "", .log_level = ""});
+  REQUIRE(settings.ok());
+  CHECK(settings->listen == "127.0.0.1:7400");
+  CHECK(LoadSettings({.config_path = folder, .listen = "", .store = "", .log_level = ""}).status().message() ==
+        "configuration " + folder + ": cannot be read");
+}
+
 TEST_CASE("stores of experts are configured in GB and by an absolute path", "[config]") {
   const auto settings =
       SettingsFrom(R"({"defaults": {"agent": {"pool_gb_per_host": 1.5, "snapshot_directory": "/x"}}})");
