@@ -279,7 +279,9 @@ void WavePlanner::AddMove(SlotIdx slot, ExpertId expert, SlotIdx source) {
   ++num_reads_of_rank_[state_->shape.RankOf(source).idx()];
   ++num_moves_into_rank_[state_->shape.RankOf(slot).idx()];
   --num_moves_left_;
-  wave_.moves.push_back({slot, expert, {source}});
+  PlannedMove& move = wave_.moves.emplace_back(PlannedMove{slot, expert, {}});
+  move.sources.reserve(std::min<size_t>(kSourcesMax, static_cast<size_t>(num_live_[expert.idx()])));
+  move.sources.push_back(source);
 }
 
 void WavePlanner::Drop(SlotIdx slot) {
@@ -372,28 +374,27 @@ SlotIdx WavePlanner::FindSpareRoom(RankId near, bool& must_wait) const {
 }
 
 Wave WavePlanner::Finish() {
-  for (PlannedMove& move : wave_.moves) move.sources = SourcesFor(move);
+  for (PlannedMove& move : wave_.moves) AddSources(move);
   std::sort(wave_.retire.begin(), wave_.retire.end());
   std::sort(wave_.moves.begin(), wave_.moves.end(),
             [](const PlannedMove& a, const PlannedMove& b) { return a.slot < b.slot; });
   return std::move(wave_);
 }
 
-// The reserved source, then the next best of those that stay live.
-std::vector<SlotIdx> WavePlanner::SourcesFor(const PlannedMove& move) const {
+// Behind the reserved source the next best of those that stay live.
+void WavePlanner::AddSources(PlannedMove& move) {
   const RankId to = state_->shape.RankOf(move.slot);
   const auto key = [&](SlotIdx slot) {
     const RankId rank = state_->shape.RankOf(slot);
     return std::tuple(Distance(rank, to), num_reads_of_rank_[rank.idx()], slot);
   };
-  std::vector<SlotIdx> sources = move.sources;
+  others_.clear();
   for (SlotIdx slot : ReplicasOf(move.expert)) {
-    if (slot == sources.front() || is_dropped_[slot.idx()] != 0) continue;
-    sources.push_back(slot);
+    if (slot != move.sources.front() && is_dropped_[slot.idx()] == 0) others_.push_back(slot);
   }
-  std::sort(sources.begin() + 1, sources.end(), [&](SlotIdx a, SlotIdx b) { return key(a) < key(b); });
-  if (sources.size() > kSourcesMax) sources.resize(kSourcesMax);
-  return sources;
+  std::sort(others_.begin(), others_.end(), [&](SlotIdx a, SlotIdx b) { return key(a) < key(b); });
+  if (others_.size() > kSourcesMax - 1) others_.resize(kSourcesMax - 1);
+  move.sources.insert(move.sources.end(), others_.begin(), others_.end());
 }
 
 }  // namespace evenkeel::algos

@@ -52,7 +52,7 @@ class WavePlanner {
   absl::Status MakeSpareRoom();
   SlotIdx FindSpareRoom(RankId near, bool& must_wait) const;
   Wave Finish();
-  std::vector<SlotIdx> SourcesFor(const PlannedMove& move) const;
+  void AddSources(PlannedMove& move);
 
   std::span<const SlotIdx> ReplicasOf(ExpertId expert) const {
     const size_t first = static_cast<size_t>(first_replica_[expert.idx()]);
@@ -74,6 +74,7 @@ class WavePlanner {
   std::vector<int32_t> num_rank_wants_;                   // [rank] not planned yet
   std::vector<uint8_t> is_full_;                          // [rank] no slot to write in this wave
   std::vector<Want> wants_;                               // by rank, then target slot
+  std::vector<SlotIdx> others_;                           // of one move, further sources
   Wave wave_;
   int num_moves_left_ = 0;
   bool has_busy_ = false;
