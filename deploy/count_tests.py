@@ -12,7 +12,7 @@ import sys
 
 ALL_PASSED = re.compile(r"All tests passed \(\d+ assertions? in (\d+) test cases?\)")
 SOME_FAILED = re.compile(r"test cases:\s*(\d+)(?:\s*\|\s*(\d+) passed)?(?:\s*\|\s*(\d+) failed)?")
-OTHER = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
+OTHER = re.compile(r"^(\d+) passed, (\d+) failed(?:, \d+ skipped)?$", re.M)
 
 
 def count(log: pathlib.Path) -> tuple[int, int]:

@@ -23,7 +23,7 @@ CONFIG = "etc/evenkeel/controller.textproto"
 # What of theirs may not be there once they are removed.
 TRACES = ["usr/bin/evenkeel-controller", "usr/bin/evenkeel-agent", "usr/bin/keelctl", "etc/evenkeel", "usr/include/evenkeel",
           "lib/systemd/system/evenkeel-controller.service", "lib/systemd/system/evenkeel-agent@.service",
-          "usr/lib/python3/dist-packages/evenkeel.py", "var/lib/evenkeel", "usr/share/evenkeel"]
+          "usr/lib/python3/dist-packages/evenkeel", "var/lib/evenkeel", "usr/share/evenkeel"]
 
 
 def run(*command, seconds=600, **kwargs) -> str:

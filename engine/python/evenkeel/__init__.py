@@ -12,6 +12,7 @@
 
 Threads, memory, waiting and errors are as the header says. Errors are raised as EvenkeelError with the library's text.
 The shared library is found through the argument `library`, $EVENKEEL_LIBRARY, beside this file, or where the loader looks.
+For PyTorch there is evenkeel.torch.
 """
 
 import ctypes
@@ -141,7 +142,10 @@ def load_library(path: str | os.PathLike | None = None) -> ctypes.CDLL:
     """The shared library with its calls declared."""
     beside = pathlib.Path(__file__).with_name("libevenkeel.so")
     path = path or os.environ.get("EVENKEEL_LIBRARY") or (beside if beside.exists() else beside.name)
-    library = ctypes.CDLL(os.fspath(path))
+    try:
+        library = ctypes.CDLL(os.fspath(path))
+    except OSError as error:
+        raise OSError(f"no libevenkeel.so: {error}; give its path as library= or in EVENKEEL_LIBRARY") from error
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, f"evenkeel_{name}")
         function.restype, function.argtypes = result, arguments
@@ -226,9 +230,11 @@ class Region:
         return memoryview((ctypes.c_char * num_bytes).from_address(address)).cast("B")
 
     def add_tensor(self, layer: int, name: str, dtype: str, data, bytes_per_expert: int, stride_bytes: int = 0):
-        """Names a per-expert tensor that lies in `data` (from alloc_weights); the stride defaults to dense."""
+        """Names a per-expert tensor that lies in `data`: from alloc_weights, or an address in device memory. The stride
+        defaults to dense."""
         error = _Error()
-        status = self._call("add_tensor", layer, name.encode(), dtype.encode(), _address(data)[0], bytes_per_expert,
+        address = data if isinstance(data, int) else _address(data)[0]
+        status = self._call("add_tensor", layer, name.encode(), dtype.encode(), address, bytes_per_expert,
                             stride_bytes or bytes_per_expert, ctypes.byref(error))
         self._check(status, f"add tensor {name}", error)
 
