@@ -31,6 +31,10 @@ constexpr absl::Duration kLookAgain = absl::Milliseconds(100);
 
 absl::Status Check(const AgentOptions& options) {
   if (options.controller.empty()) return absl::InvalidArgumentError("--controller is missing");
+  if (const size_t colon = options.controller.rfind(':');
+      colon == std::string::npos || colon + 1 == options.controller.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("--controller is '", options.controller, "': HOST:PORT wanted"));
+  }
   if (options.group.empty()) return absl::InvalidArgumentError("--group is missing");
   if (options.rank < 0) return absl::InvalidArgumentError(absl::StrCat("--rank is ", options.rank, ": at least 0"));
   if (options.region.empty()) return absl::InvalidArgumentError("--region is missing");

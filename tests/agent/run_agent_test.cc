@@ -81,6 +81,10 @@ TEST_CASE("missing and wrong options are refused by name", "[run_agent]") {
     options.controller.clear();
     name = "--controller";
   }
+  SECTION("controller without a port") {
+    options.controller = "localhost";
+    name = "--controller is 'localhost': HOST:PORT wanted";
+  }
   SECTION("credentials") {
     options.credentials = directory.path() + "/none";
     name = "--credentials";
