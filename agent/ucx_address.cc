@@ -14,7 +14,7 @@ namespace evenkeel::agent {
 
 namespace {
 
-constexpr uint64_t kFormat = 0x45564B55'00000001u;  // "EVKU", version 1
+constexpr uint64_t kFormat = 0x45564B55'00000002u;  // "EVKU", version 2
 constexpr uint64_t kBlobBytesMax = 64 * 1024;
 constexpr uint64_t kLayersMax = 4096;
 constexpr uint64_t kTensorsMax = 1024;
@@ -90,8 +90,6 @@ std::string EncodeUcxAddress(const UcxAddress& address) {
   PutNumber(static_cast<uint64_t>(address.member.rank.value()), bytes);
   PutNumber(address.member.incarnation, bytes);
   PutBlob(address.worker, bytes);
-  PutBlob(address.key, bytes);
-  PutNumber(address.memory_begin, bytes);
   PutNumber(address.memory_bytes, bytes);
   PutNumber(static_cast<uint64_t>(address.table.slots_per_rank), bytes);
   PutNumber(address.table.layers.size(), bytes);
@@ -125,8 +123,6 @@ absl::StatusOr<UcxAddress> DecodeUcxAddress(const std::string& text) {
   address.member.rank = RankId(static_cast<int32_t>(reader.Number(INT32_MAX)));
   address.member.incarnation = reader.Number();
   address.worker = reader.Blob();
-  address.key = reader.Blob();
-  address.memory_begin = reader.Number();
   address.memory_bytes = reader.Number();
   address.table.slots_per_rank = static_cast<int>(reader.Number(kSlotsMax));
   address.table.layers.resize(reader.Number(kLayersMax));

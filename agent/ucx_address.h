@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// UcxAddress: all that another agent needs to read this rank's weights by UCX, as the text of an endpoint.
+// UcxAddress: where another agent finds this rank's weights by UCX, as the text of an endpoint. Key and place of the memory
+// are not in it: they are granted to those that have a pass (ucx_greeting.h).
 //
 // The text is base64 of a versioned record that ends with its digest, so that a cut, changed or foreign address is
 // refused before UCX, which trusts its input, sees any of it.
@@ -21,10 +22,8 @@ namespace evenkeel::agent {
 
 struct UcxAddress {
   Member member;
-  uint32_t ucx_version = 0;   // major << 16 | minor; packed keys are only read by the same
-  std::string worker;         // of ucp_worker_get_address
-  std::string key;            // of ucp_rkey_pack
-  uint64_t memory_begin = 0;  // in the owner's address space
+  uint32_t ucx_version = 0;  // major << 16 | minor; packed keys are only read by the same
+  std::string worker;        // of ucp_worker_get_address
   uint64_t memory_bytes = 0;
   WeightsTable table;
 

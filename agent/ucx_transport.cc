@@ -12,6 +12,7 @@
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
 #include "runtime/clock.h"
+#include "runtime/token.h"
 
 namespace evenkeel::agent {
 
@@ -30,16 +31,14 @@ std::string Name(const TransferRequest& request) {
                       request.source.member.rank.value());
 }
 
-Endpoint MakeEndpoint(const UcxTransport::Options& options, const UcxWorker& worker) {
+Endpoint MakeEndpoint(const UcxTransport::Options& options, const std::string& secret, const UcxWorker& worker) {
   UcxAddress address;
   address.member = options.member;
   address.ucx_version = UcxWorker::UcxVersion();
   address.worker = worker.address();
-  address.key = worker.key();
-  address.memory_begin = reinterpret_cast<uint64_t>(options.memory.data());
   address.memory_bytes = options.memory.size();
   address.table = options.table;
-  return {"ucx", options.host, EncodeUcxAddress(address)};
+  return {"ucx", options.host, EncodeUcxAddress(address), secret};
 }
 
 absl::Status Check(const TransferRequest& request, const UcxAddress& address) {
@@ -70,14 +69,16 @@ absl::Status Check(const TransferRequest& request, const UcxAddress& address) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<UcxTransport>> UcxTransport::Create(Options options) {
+  std::string secret = runtime::RandomBytes(runtime::kOfferSecretBytes);
   EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<UcxWorker> worker,
-                            UcxWorker::Create({.memory = options.memory, .tls = options.tls}));
-  return std::unique_ptr<UcxTransport>(new UcxTransport(std::move(options), std::move(worker)));
+                            UcxWorker::Create({.memory = options.memory, .tls = options.tls, .secret = secret}));
+  return std::unique_ptr<UcxTransport>(new UcxTransport(std::move(options), std::move(secret), std::move(worker)));
 }
 
-UcxTransport::UcxTransport(Options options, std::unique_ptr<UcxWorker> worker)
+UcxTransport::UcxTransport(Options options, std::string secret, std::unique_ptr<UcxWorker> worker)
     : options_(std::move(options)),
-      endpoint_(MakeEndpoint(options_, *worker)),
+      secret_(std::move(secret)),
+      endpoint_(MakeEndpoint(options_, secret_, *worker)),
       worker_(std::move(worker)),
       thread_([this] { Run(); }) {
   pthread_setname_np(thread_.native_handle(), "ucx-reads");
@@ -100,6 +101,10 @@ absl::Status UcxTransport::Start(TransferRequest request, TransferDone done) {
   Transfer transfer;
   EVENKEEL_ASSIGN_OR_RETURN(transfer.address, DecodeUcxAddress(request.source.endpoint.address));
   EVENKEEL_RETURN_IF_ERROR(Check(request, transfer.address));
+  transfer.pass = runtime::ParsePass(request.source.pass);
+  if (transfer.pass.secret.empty()) {
+    return absl::PermissionDeniedError(absl::StrCat(Name(request), ": the controller gave no pass for it"));
+  }
   transfer.request = std::move(request);
   transfer.done = std::move(done);
   {
@@ -195,7 +200,17 @@ bool UcxTransport::Advance(Transfer& transfer, absl::Time now) {
     GiveUp(transfer, absl::UnavailableError(absl::StrCat(Name(transfer.request), ": ", ucs_status_string(failure))),
            now);
   }
-  bool waits = false;
+  if (transfer.why.ok() && transfer.source->peer->refused) {
+    GiveUp(transfer,
+           absl::PermissionDeniedError(
+               absl::StrCat(Name(transfer.request), ": it refuses the pass for rollout ", transfer.pass.rollout)),
+           now);
+  }
+  bool waits = transfer.why.ok() && !transfer.source->peer->granted;
+  if (waits && now - transfer.last_news >= kNoAnswer) {
+    GiveUp(transfer, absl::UnavailableError(absl::StrCat(Name(transfer.request), ": no answer to the greeting")), now);
+    CutSource(transfer.source);
+  }
   while (transfer.why.ok() && !waits && transfer.in_flight < kPiecesInFlightMax && !AllAsked(transfer)) {
     if (absl::Status status = AskForPiece(transfer, now, waits); !status.ok()) GiveUp(transfer, std::move(status), now);
   }
@@ -215,14 +230,15 @@ bool UcxTransport::Advance(Transfer& transfer, absl::Time now) {
 absl::Status UcxTransport::FindSource(Transfer& transfer, absl::Time now) {
   const MoveSource& wanted = transfer.request.source;
   auto it = std::find_if(sources_.begin(), sources_.end(), [&](const Source& source) {
-    return source.member == wanted.member && source.text == wanted.endpoint.address && source.peer != nullptr &&
-           source.peer->failure == UCS_OK;
+    return source.member == wanted.member && source.text == wanted.endpoint.address && source.pass == wanted.pass &&
+           source.peer != nullptr && source.peer->failure == UCS_OK && !source.peer->refused;
   });
   if (it == sources_.end()) {
-    EVENKEEL_ASSIGN_OR_RETURN(UcxWorker::Peer * peer, worker_->Connect(transfer.address.worker, transfer.address.key));
-    it = sources_.insert(sources_.end(), {wanted.member, wanted.endpoint.address, peer, now, 0});
+    EVENKEEL_ASSIGN_OR_RETURN(UcxWorker::Peer * peer,
+                              worker_->Connect(transfer.address.worker, transfer.pass, options_.member));
+    it = sources_.insert(sources_.end(), {wanted.member, wanted.endpoint.address, wanted.pass, peer, now, 0});
   }
-  it->last_used = now;
+  it->last_used = transfer.last_news = now;
   ++it->num_transfers;
   transfer.source = &*it;
   return absl::OkStatus();
@@ -247,8 +263,8 @@ absl::Status UcxTransport::AskForPiece(Transfer& transfer, absl::Time now, bool&
     return absl::OkStatus();
   }
   const TensorPlace& place = transfer.address.table.layers[request.layer.idx()][transfer.range];
-  const uint64_t from = transfer.address.memory_begin + place.offset +
-                        static_cast<uint64_t>(request.source_local_slot) * place.stride + transfer.offset;
+  const uint64_t from =
+      place.offset + static_cast<uint64_t>(request.source_local_slot) * place.stride + transfer.offset;
   Transfer* self = &transfer;  // a list's element: it stays where it is until no piece is in flight
   const auto done = [this, self, bytes = to.size()](ucs_status_t status) {
     --self->in_flight;

@@ -5,12 +5,14 @@
 // One thread owns the UCX worker. It reads in pieces, a few of each transfer at a time, serves what others read where
 // their UCX transport needs help (tcp), and sleeps on the worker's event descriptor when there is nothing to do. A
 // transfer that is given up first waits for its pieces; where these do not end within kDrain, the connection to the
-// source is cut, which ends them, and with them the other transfers from it (kUnavailable).
+// source is cut, which ends them, and with them the other transfers from it (kUnavailable). A source is read only after it
+// was shown the pass that the controller made for this reader and rollout.
 //
 // Threads:   as Transport says; completions arrive on the worker's thread.
 // Owns:      the worker and its connections, which are closed kKeepOpen after their last use. The memory outlives it.
 // Errors:    besides those of Transport: kFailedPrecondition from Start where the address is broken, of another
-//            incarnation, of another version of UCX, or its tensors are not those of the destination.
+//            incarnation, of another version of UCX, or its tensors are not those of the destination; kPermissionDenied
+//            where the request has no pass, or the source refuses it.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +34,7 @@
 #include "agent/ucx_address.h"
 #include "agent/ucx_worker.h"
 #include "agent/weights_table.h"
+#include "runtime/read_pass.h"
 
 namespace evenkeel::agent {
 
@@ -67,6 +70,7 @@ class UcxTransport : public Transport {
   struct Source {
     Member member;
     std::string text;  // its endpoint's address
+    std::string pass;  // that was shown
     UcxWorker::Peer* peer = nullptr;
     absl::Time last_used;
     int num_transfers = 0;
@@ -75,6 +79,7 @@ class UcxTransport : public Transport {
     TransferRequest request;
     TransferDone done;
     UcxAddress address;
+    runtime::ReadPass pass;
     Source* source = nullptr;
     size_t range = 0;      // being asked for
     size_t offset = 0;     // within it
@@ -92,7 +97,7 @@ class UcxTransport : public Transport {
     bool closing = false;
   };
 
-  UcxTransport(Options options, std::unique_ptr<UcxWorker> worker);
+  UcxTransport(Options options, std::string secret, std::unique_ptr<UcxWorker> worker);
   void Run();
   Inbox Take();
   // Below: on the worker's thread. All pieces issued, arrived or given up.
@@ -109,6 +114,7 @@ class UcxTransport : public Transport {
 
   // Constant after construction.
   const Options options_;
+  const std::string secret_;  // of passes to what is offered
   const Endpoint endpoint_;
   // Used by the thread alone, but for worker_->Signal.
   const std::unique_ptr<UcxWorker> worker_;

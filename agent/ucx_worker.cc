@@ -5,13 +5,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
 
+#include "agent/ucx_greeting.h"
 #include "algos/base/check.h"
 #include "algos/base/status_macros.h"
 #include "runtime/clock.h"
+#include "runtime/token.h"
 
 namespace evenkeel::agent {
 
@@ -24,6 +29,12 @@ constexpr absl::Duration kCloseAtMost = absl::Seconds(1);
 struct ConfigRelease {
   void operator()(ucp_config_t* config) const { ucp_config_release(config); }
 };
+
+// Of active messages, between agents of one version of UcxAddress.
+constexpr unsigned kHello = 1;
+constexpr unsigned kAnswer = 2;
+
+constexpr uint64_t kRefusalsLogged = 100;
 
 // Without it a peer that vanishes is only missed after 20 s.
 constexpr char kKeepaliveInterval[] = "1s";
@@ -53,6 +64,8 @@ absl::StatusOr<std::unique_ptr<UcxWorker>> UcxWorker::Create(const Options& opti
   std::unique_ptr<UcxWorker> worker(new UcxWorker());
   EVENKEEL_RETURN_IF_ERROR(worker->Open(options));
   EVENKEEL_RETURN_IF_ERROR(worker->OfferMemory(options.memory));
+  worker->secret_ = options.secret;
+  EVENKEEL_RETURN_IF_ERROR(worker->Listen());
   return worker;
 }
 
@@ -67,7 +80,7 @@ absl::Status UcxWorker::Open(const Options& options) {
   }
   ucp_params_t params = {};
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
-  params.features = UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP;
+  params.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
   params.name = "evenkeel-agent";
   EVENKEEL_RETURN_IF_ERROR(UcxStatus(ucp_init(&params, read, &context_), "start UCX"));
 
@@ -97,8 +110,88 @@ absl::Status UcxWorker::OfferMemory(std::span<std::byte> memory) {
   size_t size = 0;
   EVENKEEL_RETURN_IF_ERROR(UcxStatus(ucp_rkey_pack(context_, memory_, &key, &size), doing));
   key_.assign(static_cast<const char*>(key), size);
+  memory_begin_ = reinterpret_cast<uint64_t>(memory.data());
   ucp_rkey_buffer_release(key);
   return absl::OkStatus();
+}
+
+absl::Status UcxWorker::Listen() {
+  const std::pair<unsigned, ucp_am_recv_callback_t> heard[] = {{kHello, &UcxWorker::HearHello},
+                                                               {kAnswer, &UcxWorker::HearAnswer}};
+  for (const auto& [id, callback] : heard) {
+    ucp_am_handler_param_t params = {};
+    params.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                        UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+    params.id = id;
+    params.flags = UCP_AM_FLAG_WHOLE_MSG;
+    params.cb = callback;
+    params.arg = this;
+    EVENKEEL_RETURN_IF_ERROR(UcxStatus(ucp_worker_set_am_recv_handler(worker_, &params), "listen by UCX"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status UcxWorker::Say(ucp_ep_h endpoint, unsigned id, uint32_t flags, std::string bytes) {
+  auto held = std::make_unique<std::string>(std::move(bytes));
+  ucp_request_param_t params = {};
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  params.flags = flags | UCP_AM_SEND_FLAG_EAGER;
+  params.user_data = held.get();
+  params.cb.send = [](void* request, ucs_status_t, void* sent) {
+    delete static_cast<std::string*>(sent);
+    ucp_request_free(request);
+  };
+  const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint, id, nullptr, 0, held->data(), held->size(), &params);
+  if (UCS_PTR_IS_ERR(request)) return UcxStatus(UCS_PTR_STATUS(request), "greet by UCX");
+  if (request != nullptr) static_cast<void>(held.release());  // the callback's
+  return absl::OkStatus();
+}
+
+absl::Status UcxWorker::Greet(Peer& peer, const runtime::ReadPass& pass, const Member& reader) {
+  uint64_t nonce = 0;
+  std::memcpy(&nonce, runtime::RandomBytes(sizeof(nonce)).data(), sizeof(nonce));
+  greetings_[nonce] = {&peer, pass};
+  return Say(peer.endpoint, kHello, UCP_AM_SEND_FLAG_REPLY, MakeHello(pass, nonce, reader));
+}
+
+ucs_status_t UcxWorker::HearHello(void* worker, const void*, size_t, void* data, size_t bytes,
+                                  const ucp_am_recv_param_t* param) {
+  UcxWorker& self = *static_cast<UcxWorker*>(worker);
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0 ||
+      (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
+    return UCS_OK;  // nobody of ours: dropped
+  }
+  const std::optional<UcxAnswer> answer =
+      AnswerHello({static_cast<const char*>(data), bytes}, self.secret_, {self.key_, self.memory_begin_});
+  if (!answer.has_value()) return UCS_OK;
+  // Whoever asks again and again does not fill the disk.
+  if (!answer->granted && ++self.num_refused_ <= kRefusalsLogged) {
+    spdlog::warn("a reader that says it is rank {} incarnation {:x} shows no pass for rollout {}: refused",
+                 answer->reader.rank.value(), answer->reader.incarnation, answer->rollout);
+  }
+  // Where it cannot be said the reader's own deadline ends its wait.
+  static_cast<void>(Say(param->reply_ep, kAnswer, 0, answer->bytes));
+  return UCS_OK;
+}
+
+ucs_status_t UcxWorker::HearAnswer(void* worker, const void*, size_t, void* data, size_t bytes,
+                                   const ucp_am_recv_param_t* param) {
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) return UCS_OK;
+  static_cast<UcxWorker*>(worker)->TakeAnswer({static_cast<const char*>(data), bytes});
+  return UCS_OK;
+}
+
+void UcxWorker::TakeAnswer(absl::string_view answer) {
+  const auto found = greetings_.find(NonceOf(answer));
+  if (found == greetings_.end()) return;
+  const Greeting greeting = std::move(found->second);
+  greetings_.erase(found);
+  const std::optional<UcxGrant> grant = ReadAnswer(answer, greeting.pass);
+  Peer& peer = *greeting.peer;
+  peer.refused = !grant.has_value() || ucp_ep_rkey_unpack(peer.endpoint, grant->key.data(), &peer.key) != UCS_OK;
+  if (peer.refused) return;
+  peer.memory_begin = grant->memory_begin;
+  peer.granted = true;
 }
 
 UcxWorker::~UcxWorker() {
@@ -118,7 +211,8 @@ uint32_t UcxWorker::UcxVersion() {
   return major << 16 | minor;
 }
 
-absl::StatusOr<UcxWorker::Peer*> UcxWorker::Connect(const std::string& address, const std::string& key) {
+absl::StatusOr<UcxWorker::Peer*> UcxWorker::Connect(const std::string& address, const runtime::ReadPass& pass,
+                                                    const Member& reader) {
   Peer& peer = peers_.emplace_back();
   ucp_ep_params_t params = {};
   params.field_mask =
@@ -139,7 +233,7 @@ absl::StatusOr<UcxWorker::Peer*> UcxWorker::Connect(const std::string& address, 
     peers_.pop_back();
     return status;
   }
-  status = UcxStatus(ucp_ep_rkey_unpack(peer.endpoint, key.data(), &peer.key), "read a UCX key");
+  status = Greet(peer, pass, reader);
   if (!status.ok()) {
     Disconnect(&peer);
     return status;
@@ -148,6 +242,7 @@ absl::StatusOr<UcxWorker::Peer*> UcxWorker::Connect(const std::string& address, 
 }
 
 void UcxWorker::Disconnect(Peer* peer) {
+  absl::erase_if(greetings_, [peer](const auto& greeting) { return greeting.second.peer == peer; });
   if (!peer->can_be_cut) {
     std::vector<ReadDone> ended;
     for (auto& [number, call] : calls_) {
@@ -188,7 +283,8 @@ absl::StatusOr<UcxWorker::ReadState> UcxWorker::Read(const Peer& peer, uint64_t 
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.user_data = call.get();
   params.cb.send = &UcxWorker::EndCall;
-  const ucs_status_ptr_t request = ucp_get_nbx(peer.endpoint, arrives, to.size(), from, peer.key, &params);
+  const ucs_status_ptr_t request =
+      ucp_get_nbx(peer.endpoint, arrives, to.size(), peer.memory_begin + from, peer.key, &params);
   if (UCS_PTR_IS_ERR(request)) return UcxStatus(UCS_PTR_STATUS(request), "read by UCX");
   if (request == nullptr) {
     if (!peer.can_be_cut) std::copy(call->bounce.begin(), call->bounce.end(), to.begin());

@@ -22,11 +22,21 @@
 #include "proto/convert_controller.h"
 #include "proto/evenkeel/v1/agent.grpc.pb.h"
 #include "runtime/clock.h"
+#include "runtime/read_pass.h"
 
 namespace evenkeel::controller {
 namespace {
 
 class AgentStream;
+
+// With passes for the reader, made of the endpoints' secrets, which stay here.
+MoveOrder WithPasses(MoveOrder order, const Member& reader) {
+  for (MoveSource& source : order.sources) {
+    source.pass = runtime::MakePass(source.endpoint.secret, order.retired_since.packed(),
+                                    {reader.rank.value(), reader.incarnation});
+  }
+  return order;
+}
 
 using Service = v1::AgentService::WithRawCallbackMethod_Attach<v1::AgentService::Service>;
 
@@ -105,6 +115,8 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
     }
   }
 
+  const Member& member() const { return member_; }
+
   // Ends the stream after what waits to be written.
   void Close(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_) {
     {
@@ -141,6 +153,7 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
       const absl::Status admitted = service_.gate.AdmitAgent(caller_, attach->group.name, attach->member.rank);
       if (!admitted.ok()) return Close(admitted);
       group_ = attach->group;
+      if (!member_.rank.valid()) member_ = attach->member;
       service_.Heard(id_);
       spdlog::info("session {} group {} rank {} incarnation {:x} attaches from {}", id_, attach->group.name,
                    attach->member.rank.value(), attach->member.incarnation, context_.peer());
@@ -238,6 +251,7 @@ class AgentStream : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteB
   v1::AgentMessage request_;  // keeps its memory
   std::optional<GroupInfo> group_;
   Caller caller_;
+  Member member_;  // of the first attach: constant before anything is sent
 
   // Belongs to the write under way.
   grpc::ByteBuffer outgoing_;
@@ -335,9 +349,10 @@ AgentService::~AgentService() = default;
 grpc::Service& AgentService::service() { return *state_->calls; }
 
 void AgentService::Send(SessionId session, const SharedMessage& message) {
-  if (const std::shared_ptr<AgentStream> stream = state_->Find(session)) {
-    stream->Send(*message, state_->EncodeOnce(message));
-  }
+  const std::shared_ptr<AgentStream> stream = state_->Find(session);
+  if (stream == nullptr) return;
+  const auto* order = std::get_if<MoveOrder>(&*message);
+  stream->Send(*message, order == nullptr ? state_->EncodeOnce(message) : Encode(WithPasses(*order, stream->member())));
 }
 
 void AgentService::Close(SessionId session) {

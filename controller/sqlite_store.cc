@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/sqlite_store.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <functional>
@@ -74,6 +76,11 @@ absl::StatusCode CodeOf(int code) {
 absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const Options& options) {
   sqlite3* db = nullptr;
   const std::string path = options.path.empty() ? ":memory:" : options.path;
+  // SQLite's other files have the rights of this one: owner and group alone read who did what.
+  if (!options.path.empty()) {
+    const int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0640);
+    if (fd >= 0) ::close(fd);
+  }
   const int code = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);
   std::unique_ptr<SqliteStore> store(new SqliteStore(options, db));
   EVENKEEL_RETURN_IF_ERROR(store->StatusOf(code, "open"));

@@ -83,9 +83,14 @@ absl::StatusOr<ControllerMessage> ToValue(const v1::MapsUpdate& message, const G
   return update;
 }
 
+constexpr uint64_t kPassBytesMax = 64;
+
 absl::StatusOr<MoveSource> ToSource(absl::string_view field, const v1::MoveSource& message, const GroupInfo& group) {
   MoveSource source;
   EVENKEEL_ASSIGN_OR_RETURN(source.endpoint, FromProto(absl::StrCat(field, ".endpoint"), message.endpoint()));
+  EVENKEEL_RETURN_IF_ERROR(
+      CheckRange(absl::StrCat("the length of ", field, ".pass"), message.pass().size(), 0, kPassBytesMax));
+  source.pass = message.pass();
   if (!message.has_member()) return source;
   EVENKEEL_ASSIGN_OR_RETURN(source.member, FromProto(absl::StrCat(field, ".member"), message.member(), group));
   EVENKEEL_ASSIGN_OR_RETURN(source.slot, ToSlot(absl::StrCat(field, ".slot"), message.slot(), group));
@@ -169,6 +174,8 @@ void Render(const MoveOrder& value, v1::ControllerMessage* out) {
   for (const MoveSource& source : value.sources) {
     v1::MoveSource* out_source = message->add_sources();
     ToProto(source.endpoint, out_source->mutable_endpoint());
+    out_source->mutable_endpoint()->clear_secret();  // readers get passes
+    out_source->set_pass(source.pass);
     if (!source.member.rank.valid()) continue;
     ToProto(source.member, out_source->mutable_member());
     out_source->set_slot(static_cast<uint32_t>(source.slot.value()));

@@ -89,7 +89,7 @@ absl::StatusOr<std::shared_ptr<RemotePool::Read>> RemotePool::Prepare(TransferRe
   if (frames == table.layers.end()) return refused("its tensors are of other sizes");
   auto read = std::make_shared<Read>();
   read->member = ucx.member;
-  read->source = {"ucx", request.source.endpoint.host, address.ucx};
+  read->source = {"ucx", request.source.endpoint.host, address.ucx};  // the pass goes along with the request
   read->num_frames = static_cast<uint64_t>(table.slots_per_rank);
   read->frames_row = LayerId(static_cast<int32_t>(frames - table.layers.begin()));
   read->cells.resize(row_bytes);

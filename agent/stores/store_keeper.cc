@@ -208,7 +208,8 @@ void StoreKeeper::OfferStores() {
   std::vector<Endpoint> stores;
   if (pool_ != nullptr) {
     const PoolAddress address = {pool_->view().path(), pool_offer_ == nullptr ? "" : pool_offer_->endpoint().address};
-    stores.push_back({"pool", host_, RenderPoolAddress(address)});
+    stores.push_back(
+        {"pool", host_, RenderPoolAddress(address), pool_offer_ == nullptr ? "" : pool_offer_->endpoint().secret});
   }
   if (snapshot_ != nullptr) stores.push_back({"snapshot", host_, snapshot_directory_});
   if (stores == offered_) return;

@@ -29,6 +29,9 @@ struct Endpoint {
   std::string transport;  // "local", "ucx", ...; of stores "pool" and "snapshot"
   std::string host;       // equal for ranks that share memory
   std::string address;
+  // By which readers are told apart from others (docs/security.md); known to the one that offers and the controller alone,
+  // never sent to other agents. Empty: whoever has the address may read.
+  std::string secret = {};
   bool is_store() const { return transport == "pool" || transport == "snapshot"; }
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
@@ -192,6 +195,7 @@ struct MoveSource {
   SlotIdx slot;
   uint64_t generation = 0;
   Endpoint endpoint;
+  std::string pass = {};  // that this reader shows at the endpoint, in this rollout; empty: none is wanted there
 };
 
 // Copy an expert into a slot of this rank. Accepted exactly once per (slot, generation) (rule 7).

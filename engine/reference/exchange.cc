@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -25,6 +26,9 @@ constexpr int kBacklog = 1024;
 std::string Errno(absl::string_view what) { return absl::StrCat(what, ": ", std::strerror(errno)); }
 
 // The short path of a socket, through the open directory: sun_path holds 107 characters only.
+// Of engines' sockets: for owner and group alone.
+constexpr mode_t kSocketMode = 0660;
+
 sockaddr_un AddressOf(int dir_fd, int rank) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
@@ -237,7 +241,9 @@ absl::StatusOr<int> RunDirectory::Listen(int rank) const {
   if (fd < 0) return absl::ResourceExhaustedError(Errno("make a socket"));
   const sockaddr_un address = AddressOf(fd_, rank);
   unlink(address.sun_path);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 || listen(fd, kBacklog) != 0) {
+  // Nobody can connect before it listens.
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      chmod(address.sun_path, kSocketMode) != 0 || listen(fd, kBacklog) != 0) {
     const absl::Status status = absl::UnavailableError(Errno(absl::StrCat("listen at ", SocketPath(rank))));
     close(fd);
     return status;

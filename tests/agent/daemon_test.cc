@@ -19,6 +19,7 @@
 #include "algos/layer_map.h"
 #include "algos/placement.h"
 #include "engine/region/agent_region.h"
+#include "runtime/read_pass.h"
 #include "tests/agent/fake_controller.h"
 #include "tests/engine/test_region.h"
 
@@ -155,6 +156,8 @@ std::optional<MoveFinished> MoveOne(Rig& rig, const TestRegion& source, uint64_t
                            .slot = SlotIdx(1),
                            .generation = (*region)->ReadSlot(LayerId(0), SlotIdx(1)).generation,
                            .endpoint = (*transports)[0]->endpoint()});
+  order.sources[0].pass = runtime::MakePass(order.sources[0].endpoint.secret, order.retired_since.packed(),
+                                            {attach.member.rank.value(), attach.member.incarnation});
   order.deadline = absl::Seconds(10);
   REQUIRE(rig.controller.Say(order));
   return rig.controller.Await<MoveFinished>([](const MoveFinished& m) { return m.move_id == 9; },

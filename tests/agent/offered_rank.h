@@ -18,6 +18,7 @@
 #include "algos/base/hash.h"
 #include "engine/evenkeel.h"
 #include "engine/region/agent_region.h"
+#include "runtime/read_pass.h"
 
 namespace evenkeel::agent {
 
@@ -36,6 +37,11 @@ inline std::byte OfferedByte(int layer, int slot, size_t tensor, uint64_t at) {
   const uint64_t block =
       MixBits((at / 8) << 16 ^ static_cast<uint64_t>(layer) << 8 ^ static_cast<uint64_t>(slot) << 4 ^ tensor);
   return static_cast<std::byte>(block >> (at % 8 * 8));
+}
+
+// As the controller makes it.
+inline std::string PassOf(const std::string& secret, const Member& reader, uint64_t rollout = 7) {
+  return runtime::MakePass(secret, rollout, {reader.rank.value(), reader.incarnation});
 }
 
 // "local", "ucx" (what UCX finds best), or "ucx:" with the UCX transports to use.

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/synchronization/mutex.h"
 #include "catch2/catch.hpp"
 
@@ -100,6 +101,7 @@ struct Pair {
     request.layer = LayerId(layer);
     request.source_local_slot = slot;
     request.source = source.Source(layer, slot);
+    request.source.pass = PassOf(request.source.endpoint.secret, reader.region().member());
     request.destination = room.ranges();
     request.deadline = MonotonicNow() + kPatience;
     return request;
@@ -135,6 +137,7 @@ class OtherProcess {
     source_.endpoint.transport = Line(lines);
     source_.endpoint.host = Line(lines);
     source_.endpoint.address = Line(lines);
+    source_.endpoint.secret = absl::HexStringToBytes(Line(lines));
     std::fclose(lines);
     REQUIRE(source_.member.incarnation != 0);
   }
@@ -323,6 +326,7 @@ TEST_CASE("a source killed during a transfer is unavailable, and so is one that 
   request.transfer_id = 1;
   request.layer = LayerId(0);
   request.source = other.source();
+  request.source.pass = PassOf(request.source.endpoint.secret, reader.region().member());
   request.destination = whole.ranges();
   request.deadline = MonotonicNow() + kPatience;
   REQUIRE(reader.transport().Start(request, completions.Add()).ok());

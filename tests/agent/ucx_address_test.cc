@@ -16,8 +16,6 @@ UcxAddress Example() {
   address.member = {RankId(3), 0xFEDCBA9876543210u};
   address.ucx_version = 1 << 16 | 13;
   address.worker = std::string("worker\0address", 14);
-  address.key = "key";
-  address.memory_begin = 0x7F0000001000u;
   address.memory_bytes = 100'000;
   address.table.slots_per_rank = 3;
   address.table.layers = {{{0, 1024, 1000}, {4096, 16, 16}}, {{50'000, 25'000, 0}}};

@@ -10,6 +10,7 @@
 
 #include "proto/convert_common.h"
 #include "runtime/clock.h"
+#include "runtime/read_pass.h"
 #include "runtime/strand.h"
 #include "tests/controller/fake_agent.h"
 #include "tests/controller/running_daemon.h"
@@ -101,6 +102,47 @@ TEST_CASE("an agent of another world size is refused with a reason", "[agent_ser
   CHECK(end.error_code() != grpc::StatusCode::OK);
   CHECK(end.error_code() == static_cast<grpc::StatusCode>(std::get<Refused>(*refused).status.code()));
   CHECK(end.error_message() == std::get<Refused>(*refused).status.message());
+}
+
+TEST_CASE("an order holds passes for its reader, and no secret of who is read", "[agent_service]") {
+  const std::string secret(32, 's');
+  const GroupInfo group = FakeGroup("chat");
+  runtime::Strand strand({.name = "test"});
+  const std::unique_ptr<Gate> gate = *Gate::Open({});
+  AgentService* sender = nullptr;
+  const auto order = [&](SessionId session, const AgentMessage&) {
+    MoveOrder move;
+    move.layer = LayerId(0);
+    move.expert = ExpertId(1);
+    move.slot = SlotIdx(0);
+    move.retired_since = {3, 8};
+    move.deadline = absl::Seconds(1);
+    move.sources = {{{RankId(1), 2}, SlotIdx(3), 1, {"ucx", "host", "address", secret}},
+                    {Member(), SlotIdx(), 0, {"pool", "host", "address"}}};
+    sender->Send(session, SharedMessage(move));
+  };
+  AgentService service(strand, *gate, {.on_message = order, .on_detached = [](SessionId) {}}, {});
+  sender = &service;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service.service());
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  {
+    FakeAgent agent("127.0.0.1:" + std::to_string(port));
+    const Attach attach = FakeAttach(group, 0);
+    REQUIRE(agent.Send(attach));
+    const auto answer = agent.Read(group);
+    REQUIRE(answer.has_value());
+    const auto& sources = std::get<MoveOrder>(*answer).sources;
+    REQUIRE(sources.size() == 2);
+    CHECK(sources[0].pass == runtime::MakePass(secret, Epoch{3, 8}.packed(), {0, attach.member.incarnation}));
+    CHECK(sources[0].endpoint.secret.empty());
+    CHECK(sources[1].pass.empty());
+  }
+  service.CloseAll(absl::UnavailableError("over"));
+  server->Shutdown();
+  strand.Stop();
 }
 
 TEST_CASE("a stream that sends no attach in time is ended, one that has sent it is not", "[agent_service]") {

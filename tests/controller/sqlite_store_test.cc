@@ -71,6 +71,17 @@ TEST_CASE("a fresh store has no term and no operations", "[sqlite_store]") {
   CHECK((*store)->LoadOperations()->empty());
 }
 
+TEST_CASE("a store's files are readable by owner and group alone", "[sqlite_store]") {
+  const std::string path = FreshPath("rights.db");
+  const mode_t mask = ::umask(0);
+  const auto store = SqliteStore::Open({.path = path});
+  ::umask(mask);
+  REQUIRE(store.ok());
+  struct stat info = {};
+  REQUIRE(::stat(path.c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0640);
+}
+
 TEST_CASE("a store whose term has no next one is refused", "[sqlite_store]") {
   const auto store = SqliteStore::Open({.path = ""});
   REQUIRE(store.ok());

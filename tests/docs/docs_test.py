@@ -78,16 +78,31 @@ def every_row_has_a_state_and_what_is_met_is_shown():
 
 def every_test_named_as_showing_a_row_exists():
     for row, cells in acceptance():
-        label = None
-        for match in SHOWN.finditer(cells[3] if len(cells) == 4 else ""):
-            if match[1]:
-                label = LABEL.match(match[1])
-                if not target_exists(label[1], label[2]):
-                    yield f"{row} names {label[0]}, which is no target"
-            elif label is None:
-                yield f"{row} names a case before its target: {match[2]}"
-            elif match[2] not in cases_of(label[1], label[2]):
-                yield f"{row}: {label[0]} has no case '{match[2]}'"
+        yield from missing_tests(row, cells[3] if len(cells) == 4 else "")
+
+
+def every_threat_is_stopped_somewhere_and_its_tests_exist():
+    table = (ROOT / "docs/security.md").read_text().split("| who tries what |")[1].split("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        cells = [part.strip() for part in line.strip("|").split("|")]
+        if len(cells) != 3 or not all(cells) or "`//tests/" not in cells[2]:
+            yield f"security.md: '{cells[0]}' does not say what stops it, and which test shows that"
+        else:
+            yield from missing_tests(f"security.md: '{cells[0]}'", cells[2])
+
+
+def missing_tests(row: str, shown_by: str):
+    """Of what a cell names, `//target` and then *cases* of it, that which is not there."""
+    label = None
+    for match in SHOWN.finditer(shown_by):
+        if match[1]:
+            label = LABEL.match(match[1])
+            if not target_exists(label[1], label[2]):
+                yield f"{row} names {label[0]}, which is no target"
+        elif label is None:
+            yield f"{row} names a case before its target: {match[2]}"
+        elif match[2] not in cases_of(label[1], label[2]):
+            yield f"{row}: {label[0]} has no case '{match[2]}'"
 
 
 def every_target_named_anywhere_exists():
@@ -187,6 +202,9 @@ WITNESSES = [
     (every_row_has_a_state_and_what_is_met_is_shown, "docs/acceptance.md", "`//tests/", "`//test/"),
     (every_test_named_as_showing_a_row_exists, "docs/acceptance.md", "//tests/algos:greedy_test", "//tests/algos:greed_test"),
     (every_test_named_as_showing_a_row_exists, "docs/acceptance.md", "*eight_ranks_are", "*nine_ranks_are"),
+    (every_threat_is_stopped_somewhere_and_its_tests_exist, "docs/security.md", "*an agent speaks for", "*an agent talks for"),
+    (every_threat_is_stopped_somewhere_and_its_tests_exist, "docs/security.md",
+     "| the names in its certificate, at every `Attach` (`controller/agent_service.cc`) |", "| |"),
     (every_target_named_anywhere_exists, "docs/membership.md", "//tests/controller:ranks_test", "//tests/controller:rank_test"),
     (links_lead_somewhere, "README.md", "](docs/design.md)", "](docs/designs.md)"),
     (headings_stand_once, "docs/membership.md", "## Draining", "## Losing ranks"),

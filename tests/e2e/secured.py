@@ -181,6 +181,20 @@ def whoever_may_not_is_refused_with_the_reason_and_counted():
 
 
 @case
+def experts_move_by_ucx_to_those_that_have_passes():
+    with secured() as (_, cluster):
+        cluster.options.agent_flags.append("--transport=ucx")
+        cluster.start()
+        cluster.wait_until_serving()
+        wait_for("load", lambda: cluster.group().get("totals", {}).get("load_reports", 0) > 20, 60)
+        check_equal(cluster.rearrange(policy="deepseek")["state"], "OPERATION_STATE_DONE", "the rearrangement's end")
+        totals = cluster.totals()
+        check(totals["moves"] > 0 and totals["moves_failed"] == 0, f"{totals['moves']} moves, {totals['moves_failed']} failed")
+        cluster.stop_engines()
+        cluster.check_text()
+
+
+@case
 def tokens_open_what_their_role_may_and_wrong_ones_nothing():
     with tempfile.TemporaryDirectory() as folder:
         keelctl = cases.options().binaries.keelctl

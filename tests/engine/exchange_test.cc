@@ -54,6 +54,17 @@ TEST_CASE("a rank asks 63 others at once and each answers for itself", "[exchang
   PollUntil(client, servers, [&] { return servers[5]->num_peers_present() == 0; });
 }
 
+TEST_CASE("an engine's socket is open to owner and group alone", "[exchange]") {
+  const TempDir temp;
+  const RunDirectory directory = RunDirectory::Open(temp.path).value();
+  const mode_t mask = ::umask(0);
+  const auto server = Doubler(directory, GreetingOf(1));
+  ::umask(mask);
+  struct stat info = {};
+  REQUIRE(::stat(directory.SocketPath(1).c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0660);
+}
+
 TEST_CASE("engines that do not fit refuse each other in words", "[exchange]") {
   const TempDir temp;
   const RunDirectory directory = RunDirectory::Open(temp.path).value();

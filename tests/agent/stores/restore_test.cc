@@ -20,6 +20,7 @@
 #include "agent/transport_set.h"
 #include "algos/layer_map.h"
 #include "runtime/clock.h"
+#include "runtime/read_pass.h"
 #include "tests/agent/fake_controller.h"
 #include "tests/agent/stores/store_rig.h"
 
@@ -123,7 +124,11 @@ struct RankRig {
     order.generation = attach.slots[2].generation + move_id;
     order.fingerprint = fingerprint;
     order.retired_since = {3, 1};
-    for (const Endpoint& store : stores) order.sources.push_back({Member(), SlotIdx(), 0, store});
+    for (const Endpoint& store : stores) {
+      const std::string pass = runtime::MakePass(store.secret, order.retired_since.packed(),
+                                                 {attach.member.rank.value(), attach.member.incarnation});
+      order.sources.push_back({Member(), SlotIdx(), 0, store, pass});
+    }
     order.deadline = kLong;
     controller.Rewind();
     REQUIRE(controller.Say(order));

@@ -16,6 +16,7 @@
 #include "agent/stores/snapshot_reader.h"
 #include "agent/weights_table.h"
 #include "runtime/clock.h"
+#include "runtime/read_pass.h"
 #include "tests/agent/stores/store_rig.h"
 
 namespace evenkeel::agent {
@@ -74,6 +75,10 @@ struct Stores : StoreRig {
   }
   Endpoint SnapshotEndpoint() const { return {"snapshot", "host", root}; }
 
+  std::string PassOf(const std::string& secret) {
+    const Member reader = region(3).member();
+    return runtime::MakePass(secret, 7, {reader.rank.value(), reader.incarnation});
+  }
   TransferRequest Request(const Endpoint& endpoint, int expert) {
     TransferRequest request;
     request.transfer_id = ++num_requests;
@@ -81,6 +86,7 @@ struct Stores : StoreRig {
     request.expert = ExpertId(expert);
     request.fingerprint = FingerprintOf(kLayer, request.expert);
     request.source.endpoint = endpoint;
+    if (offer != nullptr) request.source.pass = PassOf(offer->endpoint().secret);
     room = {std::vector<std::byte>(engine::TestRegion::kExpertBytes),
             std::vector<std::byte>(engine::TestRegion::kScaleBytes)};
     for (auto& tensor : room) request.destination.emplace_back(tensor);
@@ -160,6 +166,18 @@ TEST_CASE("what a pool does not hold, or with another fingerprint, is not found"
     stores.pools[0]->view().cell(stores.pools[0]->view().EntryOf(kLayer, ExpertId(4))).frame.Store(1 << 20);
     CHECK(absl::IsNotFound(stores.Read(*transport, stores.Request(stores.PoolEndpoint(), 4))));
   }
+}
+
+TEST_CASE("a pool of another host is not read without its pass", "[store_transport]") {
+  Stores stores;
+  stores.OfferToOthers();
+  TransferRequest request = stores.Request(stores.PoolEndpoint(), 3);
+  const std::string pass = std::exchange(request.source.pass, "");
+  CHECK(absl::IsPermissionDenied(stores.Read(*stores.remote, request)));
+  request.source.pass = stores.PassOf("another secret");
+  CHECK(absl::IsPermissionDenied(stores.Read(*stores.remote, request)));
+  request.source.pass = pass;
+  CHECK(stores.Read(*stores.remote, request).ok());
 }
 
 TEST_CASE("pools that cannot be read from here are refused by name", "[store_transport]") {
