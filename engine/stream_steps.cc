@@ -100,10 +100,8 @@ int64_t evenkeel_begin_step_on(evenkeel_region* region, int32_t lane, evenkeel_p
   }
   // Read before the mask is: what comes in between is brought by the next step.
   const uint64_t change = view.header().newest_change.Load();
-  evenkeel::kernels::CudaFailure failure;
-  if (change != own.mask_pushed) failure = region->device->PushMask(stream);
-  if (failure.ok()) failure = region->device->BeginStep(lane, begin, stream);
-  if (!failure.ok()) {
+  begin.takes_mask = change != own.mask_pushed;
+  if (!region->device->BeginStep(lane, begin, stream).ok()) {
     UndoTicket(region, lane, ticket, taken);
     return EVENKEEL_INTERNAL;
   }
@@ -174,5 +172,5 @@ int evenkeel_add_counts_on(evenkeel_region* region, int32_t lane, int32_t layer,
 int evenkeel_push_lost(evenkeel_region* region) {
   if (region == nullptr) return EVENKEEL_INVALID_ARGUMENT;
   if (region->device == nullptr) return EVENKEEL_FAILED_PRECONDITION;
-  return StatusOf(region->device->PushMask(nullptr));
+  return StatusOf(region->device->PushMask());
 }

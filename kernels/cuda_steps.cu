@@ -130,7 +130,8 @@ CudaFailure CudaSteps::Open(int ordinal, const Sizes& sizes, void* host, uint64_
   made->ordinal_ = ordinal;
   made->sizes_ = sizes;
   made->mask_ = mask;
-  failure = Check("lock the region's pages", cudaHostRegister(host, host_bytes, cudaHostRegisterMapped));
+  failure = Check("lock the region's pages, which must be shared memory as in /dev/shm",
+                  cudaHostRegister(host, host_bytes, cudaHostRegisterMapped));
   if (!failure.ok()) return failure;
   made->host_ = host;
   void* seen = nullptr;
@@ -170,6 +171,10 @@ CudaFailure CudaSteps::BeginStep(int lane, const Begin& begin, void* stream) {
   const Places places(sizes_);
   unsigned char* const at = memory_ + places.lanes + static_cast<uint64_t>(lane) * places.lane_bytes;
   const auto words = reinterpret_cast<uint64_t>(at);
+  if (begin.takes_mask) {
+    CudaFailure failure = CopyMask(stream);
+    if (!failure.ok()) return failure;
+  }
   Stores stores;
   if (begin.tables != nullptr) {
     CudaFailure failure = CopyOn(stream, at + places.tables, begin.tables, sizes_.tables_bytes);
@@ -200,16 +205,20 @@ CudaFailure CudaSteps::EndStep(int lane, const End& end, void* stream) {
   return stores.Enqueue(stream);
 }
 
-CudaFailure CudaSteps::PushMask(void* stream) {
-  const OnDevice on(ordinal_);
-  CudaFailure failure = on.failure();
+// The null stream is the default one.
+CudaFailure CudaSteps::CopyMask(void* stream) {
   const Places places(sizes_);
   const auto ranks = static_cast<uint64_t>(sizes_.num_ranks);
-  void* const where = stream == nullptr ? beside_ : stream;
-  if (failure.ok()) failure = CopyOn(where, memory_ + places.lost, mask_.lost, ranks * sizeof(uint32_t));
-  if (failure.ok()) failure = CopyOn(where, memory_ + places.joined, mask_.joined, ranks * sizeof(uint64_t));
-  if (failure.ok()) failure = CopyOn(where, memory_ + places.change, mask_.change, sizeof(uint64_t));
+  CudaFailure failure = CopyOn(stream, memory_ + places.lost, mask_.lost, ranks * sizeof(uint32_t));
+  if (failure.ok()) failure = CopyOn(stream, memory_ + places.joined, mask_.joined, ranks * sizeof(uint64_t));
+  if (failure.ok()) failure = CopyOn(stream, memory_ + places.change, mask_.change, sizeof(uint64_t));
   return failure;
+}
+
+CudaFailure CudaSteps::PushMask() {
+  const OnDevice on(ordinal_);
+  if (!on.failure().ok()) return on.failure();
+  return CopyMask(beside_);
 }
 
 CudaFailure CudaSteps::AddCounts(int lane, int layer, const LocalCounts& counts, void* stream) {

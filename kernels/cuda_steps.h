@@ -58,7 +58,8 @@ class CudaSteps {
     uint64_t copy = 0;
     uint64_t step = 0;
     uint64_t table_view = 0;
-    int phase = -1;  // negative: nothing is counted
+    int phase = -1;           // negative: nothing is counted
+    bool takes_mask = false;  // who is a member now
   };
   CudaFailure BeginStep(int lane, const Begin& begin, void* stream);
 
@@ -71,8 +72,8 @@ class CudaSteps {
   };
   CudaFailure EndStep(int lane, const End& end, void* stream);
 
-  // Who is a member now. On `stream`, or at once beside all streams where it is null.
-  CudaFailure PushMask(void* stream);
+  // Who is a member now, at once beside all streams.
+  CudaFailure PushMask();
 
   // `values` as EngineCounts has them, of each local slot, to the phase that the lane's newest step was begun with.
   struct LocalCounts {
@@ -87,6 +88,7 @@ class CudaSteps {
  private:
   CudaSteps() = default;
   uint64_t RowAt(int lane, int phase) const;
+  CudaFailure CopyMask(void* stream);
 
   int ordinal_ = 0;
   Sizes sizes_;

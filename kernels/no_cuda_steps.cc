@@ -23,7 +23,7 @@ CudaFailure CudaSteps::Open(int, const Sizes&, void*, uint64_t, const MaskAt&, C
 CudaSteps::~CudaSteps() = default;
 CudaFailure CudaSteps::BeginStep(int, const Begin&, void*) { return Absent(); }
 CudaFailure CudaSteps::EndStep(int, const End&, void*) { return Absent(); }
-CudaFailure CudaSteps::PushMask(void*) { return Absent(); }
+CudaFailure CudaSteps::PushMask() { return Absent(); }
 CudaFailure CudaSteps::AddCounts(int, int, const LocalCounts&, void*) { return Absent(); }
 CudaFailure CudaSteps::Route(int, int, const RouteBatch&, int32_t*, void*) { return Absent(); }
 

@@ -27,6 +27,11 @@ except ImportError as error:
 LAYERS, EXPERTS, SLOTS = 2, 4, 3
 
 
+def shared_folder():
+    """For a region. What a GPU is to reach must be shared memory."""
+    return tempfile.TemporaryDirectory(dir=None if DEVICE == "cpu" else "/dev/shm")
+
+
 def expect(kind, text, function, *arguments, **named):
     try:
         function(*arguments, **named)
@@ -101,7 +106,7 @@ def some_ids(dtype, tokens=50, top_k=3):
 
 
 def with_torch_the_operator_equals_the_library_and_torchs_own_checks_pass():
-    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
+    with shared_folder() as a, shared_folder() as b:
         with make_engine(a) as engine, make_engine(b, device="cpu") as twin:
             make_ready(engine)
             make_ready(twin)
@@ -126,7 +131,7 @@ def with_torch_the_operator_equals_the_library_and_torchs_own_checks_pass():
 
 
 def on_gpu_a_captured_graph_routes_by_the_step_that_it_is_replayed_in():
-    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
+    with shared_folder() as a, shared_folder() as b:
         with make_engine(a) as engine, make_engine(b, device="cpu") as twin:
             make_ready(engine)
             make_ready(twin)
@@ -157,13 +162,13 @@ def on_gpu_expandable_segments_are_refused_with_what_to_set():
 
 
 def register_in_an_expandable_segment():
-    with tempfile.TemporaryDirectory() as directory, make_engine(directory) as engine:
+    with shared_folder() as directory, make_engine(directory) as engine:
         expect(evenkeel.EvenkeelError, "expandable_segments:False", engine.register, 0, "w",
                engine.empty((SLOTS, 4), torch.float32))
 
 
 def with_torch_wrong_calls_are_refused_in_words():
-    with tempfile.TemporaryDirectory() as directory:
+    with shared_folder() as directory:
         with make_engine(directory) as engine:
             make_ready(engine)
             with engine.step():
@@ -194,7 +199,7 @@ def with_torch_wrong_calls_are_refused_in_words():
 
 
 def with_torch_counts_after_dispatch_are_taken_by_a_compiled_graph():
-    with tempfile.TemporaryDirectory() as directory:
+    with shared_folder() as directory:
         with make_engine(directory, count_place=evenkeel.COUNT_AFTER_DISPATCH) as engine:
             make_ready(engine)
             counted, taken = [], []
@@ -215,7 +220,7 @@ def with_torch_counts_after_dispatch_are_taken_by_a_compiled_graph():
 
 
 def with_torch_packed_layouts_and_derived_tensors_follow_moves():
-    with tempfile.TemporaryDirectory() as directory:
+    with shared_folder() as directory:
         with make_engine(directory) as engine:
             turns = [torch.arange(24.0 * SLOTS).view(6, SLOTS, 4).transpose(0, 1) for _ in range(LAYERS)]
             turns = [tensor.to(DEVICE) for tensor in turns]

@@ -60,7 +60,7 @@ class Bench:
             if routed:
                 out = self.model.layer(layer, x, self.ids[layer], self.gates[layer])
             else:
-                rows = x.repeat_interleave(self.options.top_k, dim=0)
+                rows = moe.copies(x, self.options.top_k)
                 out = self.model.layers[layer](rows, self.ids[layer].flatten())
                 out = (out.view(*self.ids[layer].shape, -1) * self.gates[layer][..., None]).sum(dim=1)
             x = torch.nn.functional.rms_norm(x + out, (self.options.hidden,))

@@ -47,7 +47,7 @@ collect() {
   cp -RLf engine/reference/tinymoe "$to/engine/reference/"
   cp -fL engine/python/evenkeel/*.py "$to/engine/python/evenkeel/"
   cp -fL engine/python/examples/moe.py "$to/engine/python/examples/"
-  cp -fL tests/gpu/device_loss.py tests/gpu/route_vs_torch.py tests/gpu/torch_moe.py tests/gpu/overhead.py \
+  cp -fL tests/gpu/device_loss.py tests/gpu/route_vs_torch.py tests/gpu/torch_moe.py tests/gpu/gain.py tests/gpu/overhead.py \
     tests/engine/python_torch_test.py tests/gpu/run.sh "$to/"
   echo "collected in $to"
 }
@@ -68,6 +68,13 @@ in_torch() {
   echo "== torch_moe, experts of DeepSeek-V3's size"
   timeout 300 python3 "$here/torch_moe.py" "$here" --ranks=$((gpus > 2 ? gpus : 2)) -- --hidden=7168 --intermediate=2048 --weights=fp8 \
     --derived=cached 2>&1 || echo "FAILED: torch_moe of DeepSeek-V3's size"
+  if [ "$gpus" -ge 2 ]; then
+    echo "== gain, $gpus ranks"
+    timeout 600 python3 "$here/gain.py" "$here" --ranks="$gpus" -- --hidden=7168 --intermediate=2048 --experts=64 --top_k=8 --tokens=512 \
+      --sigma=1.0 2>&1 || echo "FAILED: gain"
+  else
+    echo "== gain: skipped: it takes a GPU for each rank, here is one"
+  fi
   echo "== overhead"
   timeout 300 python3 "$here/overhead.py" "$here" 2>&1 || echo "FAILED: overhead"
   echo "== route_vs_torch"

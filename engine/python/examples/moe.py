@@ -53,6 +53,7 @@ def options_of(arguments=None) -> argparse.Namespace:
         help="cached: computes with copies that post_move alone refreshes; interleaved: a layout that is packed to move")
     add("--counts", default="", help="popularity from a trace: counts.npy, uint32 [windows, layers, experts]")
     add("--sigma", type=float, default=1.0, help="of the lognormal popularity")
+    add("--drift_every", type=int, default=0, help="steps until the popularity is that of the next window; 0: of all at once")
     add("--seed", type=int, default=1)
     add("--check_every", type=int, default=4, help="steps; 0: never")
     add("--check_route", action="store_true", help="also route by a compiled function and, on GPUs, a replayed graph")
@@ -102,6 +103,8 @@ def dequantized(weight: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) 
 
 def grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """Rows of group g, up to row ends[g], times the transpose of weights[g]: [rows, out]."""
+    if not rows.shape[0]:
+        return rows.new_empty(0, weights.shape[1])
     if rows.is_cuda and rows.dtype == torch.bfloat16 and hasattr(torch, "_grouped_mm"):
         return torch._grouped_mm(rows, weights.transpose(-2, -1), offs=ends)
     out, begin = rows.new_empty(rows.shape[0], weights.shape[1]), 0
@@ -120,6 +123,11 @@ def experts_forward(rows, groups, num_groups: int, w13, w2):
     gate, up = grouped(rows[order], w13, ends).chunk(2, dim=-1)
     out = grouped((functional.silu(gate) * up).contiguous(), w2, ends)
     return torch.empty_like(out).index_copy_(0, order, out)
+
+
+def copies(x: torch.Tensor, top_k: int) -> torch.Tensor:
+    """Each row top_k times, one after another."""
+    return x[:, None].expand(-1, top_k, -1).reshape(-1, x.shape[1])
 
 
 class Experts(torch.nn.Module):
@@ -198,9 +206,7 @@ class Unmoved:
         return self.layers[layer]
 
     def forward(self, layer: int, x, ids, gates):
-        top_k = ids.shape[1]
-        rows = x.repeat_interleave(top_k, dim=0)
-        out = experts_forward(rows, ids.flatten(), self.options.experts, *self.matrices(layer))
+        out = experts_forward(copies(x, ids.shape[1]), ids.flatten(), self.options.experts, *self.matrices(layer))
         return (out.view(*ids.shape, -1) * gates[..., None]).sum(dim=1)
 
 
@@ -234,22 +240,34 @@ class Exchange:
 
 
 class Popularity:
-    """Top-k ids and gates, drawn by a popularity of each layer's experts."""
+    """Top-k ids and gates, drawn by a popularity of each layer's experts, which may drift."""
+
+    WINDOWS = 16  # of the lognormal; of a trace as many as it has
 
     def __init__(self, options):
         self.options, self.device = options, device_of(options)
-        everywhere = torch.Generator().manual_seed(options.seed)
-        weights = torch.exp(options.sigma * torch.randn(options.layers, options.experts, generator=everywhere))
         if options.counts:
-            import numpy
-            counts = numpy.load(options.counts)
-            if counts.shape[1] < options.layers or counts.shape[2] < options.experts:
-                raise SystemExit(f"{options.counts} has counts of shape {counts.shape}; {options.layers} layers of "
-                                 f"{options.experts} experts are asked for")
-            summed = counts.astype("float64").sum(axis=0)[: options.layers, : options.experts]
-            weights = torch.from_numpy(summed).to(torch.float32) + 1e-3
-        self.weights = weights.to(self.device)
+            windows = self.of_trace()
+        else:
+            everywhere = torch.Generator().manual_seed(options.seed)
+            shape = (self.WINDOWS, options.layers, options.experts)
+            windows = torch.exp(options.sigma * torch.randn(shape, generator=everywhere))
+        self.windows = (windows if options.drift_every else windows[:1] if not options.counts else windows.sum(0, True))
+        self.windows = self.windows.to(self.device)
+        self.weights = self.windows[0]
         self.generator = torch.Generator(self.device).manual_seed(options.seed * 1000 + options.rank)
+
+    def of_trace(self) -> torch.Tensor:
+        import numpy
+        options, counts = self.options, numpy.load(self.options.counts)
+        if counts.shape[1] < options.layers or counts.shape[2] < options.experts:
+            raise SystemExit(f"{options.counts} has counts of shape {counts.shape}; {options.layers} layers of "
+                             f"{options.experts} experts are asked for")
+        return torch.from_numpy(counts[:, : options.layers, : options.experts].astype("float32")) + 1e-3
+
+    def begin_step(self, step: int):
+        if self.options.drift_every:
+            self.weights = self.windows[step // self.options.drift_every % len(self.windows)]
 
     def batch(self, layer: int):
         options = self.options
@@ -265,6 +283,7 @@ class Model:
         self.layers = [Experts(options, engine, layer) for layer in range(options.layers)]
         engine.on_post_move(self.moved)
         self.num_moved = 0
+        self.rows = [0] * options.layers  # computed here, by layer
 
     def moved(self, layer: int, slot: int, expert: int):
         self.layers[layer].moved(slot)
@@ -273,8 +292,9 @@ class Model:
     def layer(self, layer: int, x, ids, gates):
         """x [tokens, hidden] through the layer's experts."""
         slots = self.engine.route(layer, ids).flatten()
-        rows = x.repeat_interleave(ids.shape[1], dim=0)
+        rows = copies(x, ids.shape[1])
         if self.exchange.ranks == 1:
+            self.rows[layer] += len(rows)
             out = self.layers[layer](rows, slots)
         else:
             out = self.dispatched(layer, rows, slots)
@@ -288,6 +308,7 @@ class Model:
         sent = sent.tolist()
         local = self.exchange.rows((slots[order] % per_rank)[:, None], sent, received).flatten()
         arrived = self.exchange.rows(rows[order], sent, received)
+        self.rows[layer] += len(arrived)
         back = self.exchange.rows(self.layers[layer](arrived, local), received, sent)
         return torch.empty_like(rows).index_copy_(0, order, back)
 
@@ -357,6 +378,7 @@ class Run:
         options, status = self.options, self.status
         x = torch.randn(options.tokens, options.hidden, generator=self.popularity.generator, device=self.engine.device)
         x = x.to(dtype_of(options))
+        self.popularity.begin_step(status["steps"])
         checked = options.check_every and status["steps"] % options.check_every == 0
         to_check = []
         with self.engine.step(phase=evenkeel.DECODE):
@@ -387,6 +409,7 @@ class Run:
         path = pathlib.Path(self.options.run_dir) / f"engine-{self.options.rank}.json"
         path.with_suffix(".new").write_text(json.dumps({
             **self.status, "experts_moved_here": self.model.num_moved, "checked_routes": checked,
+            "rows": self.model.rows, "at": time.monotonic(),
             "exchange": self.exchange.backend if self.exchange.ranks > 1 else "none"}))
         os.replace(path.with_suffix(".new"), path)
 
