@@ -72,6 +72,20 @@ bool IsOfOtherSite(const httplib::Request& request) {
   return scheme == std::string::npos || origin.substr(scheme + 3) != request.get_header_value("Host");
 }
 
+// What a browser calls this host by itself. Another name may have been made by somebody else to lead here, so that a page of
+// his is of the same site.
+bool IsOwnName(const std::string& host) {
+  const std::string name = host.substr(0, host.find_last_not_of("0123456789") + 1);
+  const std::string plain = absl::EndsWith(name, ":") ? name.substr(0, name.size() - 1) : host;
+  return plain.empty() || plain == "localhost" || plain.front() == '[' ||
+         plain.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]");
+}
+
 struct Address {
   std::string host;
   int port = 0;
@@ -199,10 +213,13 @@ httplib::Server::Handler Gateway::State::Guarded(std::string method, Route route
   return [this, method = std::move(method), route = std::move(route)](const httplib::Request& request,
                                                                       httplib::Response& response) {
     const std::string name = method.empty() ? std::string(request.matches[1]) : method;
-    if (IsOfOtherSite(request)) {
+    const bool foreign_name =
+        IsLoopback(address) && !options.gate.tells_apart() && !IsOwnName(request.get_header_value("Host"));
+    if (foreign_name || IsOfOtherSite(request)) {
       return Answer(
           options.gate.Refuse(Refusal::kOtherSite,
-                              absl::StrCat(name, " asked for by ", Printable(request.get_header_value("Origin")))),
+                              absl::StrCat(name, " asked for by ",
+                                           Printable(request.get_header_value(foreign_name ? "Host" : "Origin")))),
           response);
     }
     const absl::StatusOr<Caller> caller = options.gate.Admit(CredentialsOf(request), name);

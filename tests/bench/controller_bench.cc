@@ -137,7 +137,11 @@ class Load {
   enum Stage { kAttach, kSend, kLeave };
 
   void RunAgent(int rank) {
-    const auto stub = v1::AgentService::NewStub(grpc::CreateChannel(address_, MakeChannelCredentials(credentials_)));
+    // A connection each, as real agents have.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    const auto stub =
+        v1::AgentService::NewStub(grpc::CreateCustomChannel(address_, MakeChannelCredentials(credentials_), arguments));
     grpc::ClientContext context;
     const auto stream = stub->Attach(&context);
     v1::ControllerMessage answer;

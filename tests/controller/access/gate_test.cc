@@ -134,6 +134,14 @@ TEST_CASE("another site's page gets nothing done by the operator's browser", "[g
   CHECK(from("null") == 403);
   CHECK(from("http://" + running.daemon->http_address()) != 403);
   CHECK(Refused(running, "other_site") == 2);
+  // A name of theirs that leads here makes them no friends.
+  const auto named = [&](const std::string& host) { return client.Get("/v1/ListGroups", {{"Host", host}})->status; };
+  CHECK(named("evil.example:7401") == 403);
+  CHECK(named("127.0.0.1.evil.example") == 403);
+  for (const char* own : {"localhost:7401", "localhost", "127.0.0.1:7401", "127.0.0.1", "[::1]:7401"}) {
+    CAPTURE(own);
+    CHECK(named(own) != 403);
+  }
 }
 
 TEST_CASE("an agent's token attaches its own rank alone", "[gate]") {
