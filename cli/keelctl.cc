@@ -184,7 +184,7 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
     const std::string address = arguments->Get("controller", surroundings.default_controller);
     const auto credentials = CredentialsOf(*arguments, surroundings, address);
     if (!credentials.ok()) {
-      err << "keelctl " << ordered[0] << ": " << credentials.status().message() << "\n";
+      err << "keelctl " << (*command)->name << ": " << credentials.status().message() << "\n";
       return kUsage;
     }
     client.emplace(address, *credentials, arguments->Get("as", surroundings.user));
@@ -193,7 +193,7 @@ int RunKeelctl(std::span<const std::string> words, const Surroundings& surroundi
   const auto status = (*command)->run({*arguments, client ? &*client : nullptr, out, err, json,
                                        surroundings.terminal && !json, surroundings.err_terminal});
   if (status.ok()) return *status;
-  err << "keelctl " << ordered[0] << ": " << status.status().message() << "\n";
+  err << "keelctl " << (*command)->name << ": " << status.status().message() << "\n";
   return StatusOf(status.status());
 }
 

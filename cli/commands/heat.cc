@@ -46,6 +46,11 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::GroupStats stats;
   EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
       context.client->stub().GetStats(context.client->Call().get(), request, &stats), "get stats"));
+  for (uint32_t layer : layers) {
+    if (static_cast<int>(layer) < stats.layers_size()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--layers: layer ", layer, ": the group's layers are 0 to ", stats.layers_size() - 1));
+  }
   if (context.json) {
     context.out << ToJson(stats) << "\n";
     return kDone;

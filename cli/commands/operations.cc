@@ -54,6 +54,9 @@ absl::StatusOr<int> Run(const Context& context) {
   v1::ListOperationsResponse response;
   EVENKEEL_RETURN_IF_ERROR(context.client->Explain(
       context.client->stub().ListOperations(context.client->Call().get(), request, &response), "list operations"));
+  if (!request.id().empty() && response.operations().empty()) {
+    return absl::NotFoundError(absl::StrCat("unknown operation ", request.id()));
+  }
   auto* operations = response.mutable_operations();
   if (operations->size() > last) {
     operations->DeleteSubrange(static_cast<int>(last), operations->size() - static_cast<int>(last));

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "absl/time/time.h"
 #include "httplib.h"
 
+#include "algos/base/status_macros.h"
 #include "controller/http/fastdeploy.h"
 #include "controller/http/http_error.h"
 #include "controller/http/http_server.h"
@@ -160,39 +162,54 @@ void Gateway::State::Stream(const std::string& method, const std::string& json, 
     --num_streams;
     return Answer(options.gate.Refuse(Refusal::kWatches, absl::StrCat("already ", kStreamsMax, " streams")), response);
   }
+  const auto leave = [this](bool) { --num_streams; };
+  absl::StatusOr<std::unique_ptr<Transcoder::Stream>> opened =
+      transcoder.Open(method, json, MetadataOf(request, options.gate.pass(), caller.name));
+  if (!opened.ok()) {
+    leave(false);
+    return Answer(opened.status(), response);
+  }
+  const std::shared_ptr<Transcoder::Stream> stream = *std::move(opened);
   const bool events = OnlyLooks(method) || absl::StrContains(request.get_header_value("Accept"), kEvents);
+  // What steers answers at once; that it is refused is a status, as of any call.
+  absl::StatusOr<std::optional<std::string>> first = std::optional<std::string>();
+  if (!events) {
+    first = stream->Next([this] { return !stopping; });
+    if (!first.ok() || !first->has_value()) {
+      leave(false);
+      return Answer(first.ok() ? absl::UnavailableError(absl::StrCat(method, " told nothing")) : first.status(),
+                    response);
+    }
+  }
   response.set_header("Cache-Control", "no-store");
   response.set_chunked_content_provider(
       events ? kEvents : kLines,
-      [this, method, json, events, metadata = MetadataOf(request, options.gate.pass(), caller.name)](
-          size_t, httplib::DataSink& sink) {
+      [this, stream, events, first = *first](size_t, httplib::DataSink& sink) {
         const auto write = [&](const std::string& text) { return sink.write(text.data(), text.size()); };
         const auto framed = [&](const char* name, const std::string& message) {
           return events ? absl::StrCat(name, "data: ", message, "\n\n") : message + "\n";
         };
-        const absl::Status status = transcoder.Stream(
-            method, json, metadata, [&](const std::string& message) { return write(framed("", message)) && !stopping; },
-            [&] { return !stopping && sink.is_writable() && (!events || write(":\n\n")); });
-        if (!status.ok() && sink.is_writable()) write(framed("event: error\n", ErrorJson(status)));
+        const auto goes_on = [&] { return !stopping && sink.is_writable() && (!events || write(":\n\n")); };
+        bool open = !first.has_value() || write(framed("", *first));
+        while (open && !stopping) {
+          const absl::StatusOr<std::optional<std::string>> next = stream->Next(goes_on);
+          if (!next.ok() && sink.is_writable()) write(framed("event: error\n", ErrorJson(next.status())));
+          open = next.ok() && next->has_value() && write(framed("", **next));
+        }
         sink.done();
         return true;
       },
-      [this](bool) { --num_streams; });
+      leave);
 }
 
 absl::StatusOr<std::string> Gateway::State::CallOrFirst(const std::string& method, const std::string& json) {
   if (!transcoder.IsStream(method)) return transcoder.Call(method, json, FromFastDeploy(), kCallDeadline);
   const absl::Time end = absl::Now() + kCallDeadline;
-  std::optional<std::string> first;
-  const absl::Status status = transcoder.Stream(
-      method, json, FromFastDeploy(),
-      [&](const std::string& message) {
-        first = message;
-        return false;
-      },
-      [&] { return !stopping && absl::Now() < end; });
+  EVENKEEL_ASSIGN_OR_RETURN(const auto stream, transcoder.Open(method, json, FromFastDeploy()));
+  EVENKEEL_ASSIGN_OR_RETURN(std::optional<std::string> first,
+                            stream->Next([&] { return !stopping && absl::Now() < end; }));
   if (first.has_value()) return *std::move(first);
-  return status.ok() ? absl::UnavailableError(absl::StrCat(method, " told nothing")) : status;
+  return absl::UnavailableError(absl::StrCat(method, " told nothing"));
 }
 
 void Gateway::State::RouteFastDeploy() {

@@ -76,17 +76,17 @@ void Prepare(grpc::ClientContext& context, const Transcoder::Metadata& metadata)
 std::chrono::system_clock::time_point At(absl::Duration from_now) { return absl::ToChronoTime(absl::Now() + from_now); }
 
 // What one call of a stream waits for.
-enum class Next { kDone, kFailed, kStopped };
+enum class Completion { kDone, kFailed, kStopped };
 
-// The next completion, or kStopped when `idle` says so in the meantime.
-Next Await(grpc::CompletionQueue& queue, const std::function<bool()>& idle) {
+// The next one, or kStopped when `idle` says so in the meantime.
+Completion Await(grpc::CompletionQueue& queue, const std::function<bool()>& idle) {
   for (;;) {
     void* tag = nullptr;
     bool ok = false;
     const auto status = queue.AsyncNext(&tag, &ok, At(Transcoder::kIdlePeriod));
-    if (status == grpc::CompletionQueue::GOT_EVENT) return ok ? Next::kDone : Next::kFailed;
-    if (status == grpc::CompletionQueue::SHUTDOWN) return Next::kFailed;
-    if (!idle()) return Next::kStopped;
+    if (status == grpc::CompletionQueue::GOT_EVENT) return ok ? Completion::kDone : Completion::kFailed;
+    if (status == grpc::CompletionQueue::SHUTDOWN) return Completion::kFailed;
+    if (!idle()) return Completion::kStopped;
   }
 }
 
@@ -98,6 +98,67 @@ void Drain(grpc::CompletionQueue& queue) {
   while (queue.Next(&tag, &ok)) {
   }
 }
+
+class OpenStream : public Transcoder::Stream {
+ public:
+  OpenStream(const std::shared_ptr<grpc::Channel>& channel, const MethodDescriptor& method,
+             const grpc::ByteBuffer& request, const Transcoder::Metadata& metadata)
+      : method_(method), request_(request), stub_(channel) {
+    Prepare(context_, metadata);
+    call_ = stub_.PrepareCall(&context_, PathOf(method_), &queue_);
+    call_->StartCall(nullptr);
+  }
+
+  ~OpenStream() override {
+    if (!ended_) (void)End(absl::CancelledError("nobody listens any more"));
+  }
+
+  absl::StatusOr<std::optional<std::string>> Next(const std::function<bool()>& idle) override {
+    while (!written_) {
+      const auto next = Await(queue_, idle);
+      if (next != Completion::kDone) return EndAfter(next);
+      if (std::exchange(started_, true)) {
+        written_ = true;
+      } else {
+        call_->WriteLast(request_, grpc::WriteOptions(), nullptr);
+      }
+    }
+    call_->Read(&message_, nullptr);
+    const auto next = Await(queue_, idle);
+    if (next != Completion::kDone) return EndAfter(next);
+    absl::StatusOr<std::string> decoded = Decode(method_, message_);
+    if (!decoded.ok()) return End(decoded.status());
+    return std::optional<std::string>(*std::move(decoded));
+  }
+
+ private:
+  absl::StatusOr<std::optional<std::string>> EndAfter(Completion next) {
+    if (next == Completion::kStopped) return End(absl::CancelledError("nobody listens any more"));
+    EVENKEEL_RETURN_IF_ERROR(End(absl::OkStatus()));
+    return std::nullopt;
+  }
+
+  // `why` not OK: the service is told that nobody listens; else its own status is returned.
+  absl::Status End(absl::Status why) {
+    ended_ = true;
+    if (!why.ok()) context_.TryCancel();
+    grpc::Status status;
+    call_->Finish(&status, nullptr);
+    Drain(queue_);
+    return why.ok() ? FromGrpc(status) : why;
+  }
+
+  const MethodDescriptor& method_;
+  const grpc::ByteBuffer request_;
+  grpc::ClientContext context_;
+  grpc::GenericStub stub_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+  grpc::ByteBuffer message_;  // until the queue is drained
+  bool started_ = false;
+  bool written_ = false;
+  bool ended_ = false;
+};
 
 }  // namespace
 
@@ -135,44 +196,12 @@ absl::StatusOr<std::string> Transcoder::Call(const std::string& method, const st
   return Decode(*found, answer);
 }
 
-absl::Status Transcoder::Stream(const std::string& method, const std::string& json, const Metadata& metadata,
-                                const std::function<bool(const std::string&)>& take,
-                                const std::function<bool()>& idle) const {
+absl::StatusOr<std::unique_ptr<Transcoder::Stream>> Transcoder::Open(const std::string& method, const std::string& json,
+                                                                     const Metadata& metadata) const {
   const MethodDescriptor* found = Find(method);
   EVENKEEL_CHECK(found != nullptr && found->server_streaming());
   EVENKEEL_ASSIGN_OR_RETURN(const grpc::ByteBuffer request, Encode(*found, json));
-  grpc::ClientContext context;
-  Prepare(context, metadata);
-  grpc::GenericStub stub(channel_);
-  grpc::CompletionQueue queue;
-  const auto call = stub.PrepareCall(&context, PathOf(*found), &queue);
-  absl::Status outcome;
-  const auto goes_on = [&](Next next) {
-    if (next == Next::kStopped) outcome = absl::CancelledError("nobody listens any more");
-    return next == Next::kDone;
-  };
-  call->StartCall(nullptr);
-  bool open = goes_on(Await(queue, idle));
-  if (open) {
-    call->WriteLast(request, grpc::WriteOptions(), nullptr);
-    open = goes_on(Await(queue, idle));
-  }
-  grpc::ByteBuffer message;  // until the queue is drained
-  while (open) {
-    call->Read(&message, nullptr);
-    if (!goes_on(Await(queue, idle))) break;
-    const absl::StatusOr<std::string> decoded = Decode(*found, message);
-    if (!decoded.ok()) outcome = decoded.status();
-    if (!decoded.ok() || !take(*decoded)) {
-      if (outcome.ok()) outcome = absl::CancelledError("nobody listens any more");
-      break;
-    }
-  }
-  if (!outcome.ok()) context.TryCancel();
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  Drain(queue);
-  return outcome.ok() ? FromGrpc(status) : outcome;
+  return std::make_unique<OpenStream>(channel_, *found, request, metadata);
 }
 
 absl::StatusOr<std::string> Transcoder::RequestOf(const std::string& method,

@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -49,12 +50,18 @@ class Transcoder {
   absl::StatusOr<std::string> Call(const std::string& method, const std::string& json, const Metadata& metadata,
                                    absl::Duration deadline) const;
 
-  // Requires: Has, IsStream. Gives every message to `take` until that says false, or the service ends the stream: then
-  // its status. While none comes `idle` is asked every kIdlePeriod whether to go on.
+  // A call whose answers come one after the other. Ended by its destructor where it has not ended by itself.
+  class Stream {
+   public:
+    virtual ~Stream() = default;
+    // The next message as JSON; none: the service ended the stream well. While none comes `idle` is asked every
+    // kIdlePeriod whether to go on; kCancelled: it said no. After none, or an error, it is not to be called again.
+    virtual absl::StatusOr<std::optional<std::string>> Next(const std::function<bool()>& idle) = 0;
+  };
   static constexpr absl::Duration kIdlePeriod = absl::Seconds(1);
-  absl::Status Stream(const std::string& method, const std::string& json, const Metadata& metadata,
-                      const std::function<bool(const std::string& json)>& take,
-                      const std::function<bool()>& idle) const;
+  // Requires: Has, IsStream. The call begins at once.
+  absl::StatusOr<std::unique_ptr<Stream>> Open(const std::string& method, const std::string& json,
+                                               const Metadata& metadata) const;
 
   // JSON of a request whose fields are texts, as a URL's query has them; a name given again makes a list.
   // kInvalidArgument naming a field that the request lacks, or that is no plain value.

@@ -52,8 +52,9 @@ class FakeControl : public v1::Control::Service {
     --num_watching;
     return endless ? grpc::Status::OK : grpc::Status(grpc::StatusCode::UNAVAILABLE, "the controller ends");
   }
-  grpc::Status Rearrange(grpc::ServerContext*, const v1::RearrangeRequest*,
+  grpc::Status Rearrange(grpc::ServerContext*, const v1::RearrangeRequest* request,
                          grpc::ServerWriter<v1::Operation>* writer) override {
+    if (request->group() != "chat") return grpc::Status(grpc::StatusCode::NOT_FOUND, "no group " + request->group());
     v1::Operation operation;
     operation.set_id("r");
     writer->Write(operation);
@@ -160,6 +161,12 @@ TEST_CASE("a stream that was posted comes as lines", "[gateway]") {
   REQUIRE(result);
   CHECK(result->get_header_value("Content-Type") == "application/x-ndjson");
   CHECK(nlohmann::json::parse(result->body)["id"] == "r");
+}
+
+TEST_CASE("a stream that is refused at once has the status of any call", "[gateway]") {
+  Fixture f;
+  CHECK(f.Post("Rearrange", R"({"group": "nope"})", 404)["message"] == "no group nope");
+  CHECK(f.Post("Rearrange", R"({"group": 7})", 400)["status"] == "INVALID_ARGUMENT");
 }
 
 TEST_CASE("a watch ends soon after its reader has gone, and all end with the gateway", "[gateway]") {
