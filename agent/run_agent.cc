@@ -2,12 +2,14 @@
 #include "agent/run_agent.h"
 
 #include <sys/stat.h>
+#include <algorithm>
 
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "spdlog/spdlog.h"
 
@@ -29,6 +31,11 @@ namespace {
 
 constexpr absl::Duration kLookAgain = absl::Milliseconds(100);
 
+constexpr int kRanksMax = 65'536;
+
+// Engines of other groups cannot be: their library refuses them likewise.
+bool MayBeInGroupName(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_'; }
+
 absl::Status Check(const AgentOptions& options) {
   if (options.controller.empty()) return absl::InvalidArgumentError("--controller is missing");
   if (const size_t colon = options.controller.rfind(':');
@@ -36,7 +43,13 @@ absl::Status Check(const AgentOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("--controller is '", options.controller, "': HOST:PORT wanted"));
   }
   if (options.group.empty()) return absl::InvalidArgumentError("--group is missing");
-  if (options.rank < 0) return absl::InvalidArgumentError(absl::StrCat("--rank is ", options.rank, ": at least 0"));
+  if (!std::ranges::all_of(options.group, MayBeInGroupName)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--group is ", options.group, ": only letters, digits, '-' and '_' may be in it"));
+  }
+  if (options.rank < 0 || options.rank >= kRanksMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--rank is ", options.rank, ": 0 to ", kRanksMax - 1, " wanted"));
+  }
   if (options.region.empty()) return absl::InvalidArgumentError("--region is missing");
   return absl::OkStatus();
 }

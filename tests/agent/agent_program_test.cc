@@ -78,7 +78,7 @@ constexpr char kNever[] = "a line that no agent writes";
 TEST_CASE("a wrong option ends the agent with status 2 and its name", "[programs]") {
   const auto [option, said] = GENERATE(table<std::string, std::string>({
       {"--rank=0", "--group is missing"},
-      {"--group=chat", "--rank is -1: at least 0"},
+      {"--group=chat", "--rank is -1: 0 to 65535 wanted"},
       {"--log_level=loud", "loud"},
   }));
   CAPTURE(option);
