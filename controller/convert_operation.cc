@@ -108,7 +108,7 @@ const char* NameOf(OperationState state) {
 
 const char* NameOf(Cause cause) {
   static constexpr const char* kNames[] = {"operator", "slow_loop", "emergency", "takeover", "admit",
-                                           "drain",    "pause",     "mode",      "pin"};
+                                           "drain",    "pause",     "mode",      "pin",      "guard"};
   return kNames[static_cast<size_t>(cause)];
 }
 
@@ -156,7 +156,7 @@ void ToProto(const OperationProgress& value, Decisions decisions, v1::Operation*
 OperationProgress OperationOf(const v1::Operation& message) {
   return {.id = message.id(),
           .group = message.group(),
-          .cause = OneDown(message.cause(), Cause::kPin, Cause::kOperator),
+          .cause = OneDown(message.cause(), Cause::kGuard, Cause::kOperator),
           .state = OneDown(message.state(), OperationState::kCancelled, OperationState::kFailed),
           .policy = message.policy(),
           .layers = LayersOf(message.layers()),

@@ -87,6 +87,7 @@ void Fill(const GroupTotals& value, v1::GroupTotals* message) {
   message->set_moves_failed(value.moves_failed);
   message->set_bytes_moved(value.bytes_moved);
   message->set_fingerprint_failures(value.fingerprint_failures);
+  message->set_guard_undone(value.guard_undone);
   message->set_layers_planned(value.layers_planned);
   message->set_layers_balanced(value.layers_balanced);
   message->set_layers_steady(value.layers_steady);
@@ -139,6 +140,13 @@ void ToProto(const GroupStatus& value, Detail detail, v1::Group* message) {
   message->set_imbalance_gap(value.imbalance_gap);
   for (const std::string& why : value.ineffective) message->add_ineffective(why);
   message->set_paused_by(value.paused_by);
+  message->set_held(value.held);
+  if (!value.guard_pace.empty()) {
+    v1::GuardStatus* guard = message->mutable_guard();
+    guard->set_pace(value.guard_pace);
+    guard->set_step_time_p50_us(absl::ToInt64Microseconds(value.guarded_p50));
+    guard->set_step_time_p99_us(absl::ToInt64Microseconds(value.guarded_p99));
+  }
   message->set_pause_reason(value.pause_reason);
   message->set_step_time_p99_us(absl::ToInt64Microseconds(value.step_time_p99));
   message->set_wave_deadline_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(value.wave_deadline)));

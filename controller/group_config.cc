@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "algos/base/status_macros.h"
+#include "controller/guard_config.h"
 #include "controller/planning_config.h"
 #include "proto/convert_common.h"
 #include "proto/evenkeel/v1/config.pb.h"
@@ -173,6 +174,7 @@ absl::Status ReadGroup(absl::string_view path, const v1::GroupConfig& c, const v
       return proto::Bad(field(name), windows, absl::StrCat("at most num_windows_kept, ", s.num_windows_kept, ","));
     }
   }
+  EVENKEEL_RETURN_IF_ERROR(ReadGuard(path, c, &s));
   return ReadAgent(field("agent"), c.agent(), &s.agent);
 }
 
@@ -180,6 +182,7 @@ void WriteGroup(const GroupSettings& s, v1::GroupConfig* c) {
   c->set_mode(NameOf(s.mode));
   c->set_policy(s.policy);
   WritePlanning(s.planning, c);
+  WriteGuard(s, c);
   c->set_shares_enabled(s.shares_enabled);
   c->set_shares_interval_ms(Ms(s.shares_interval));
   c->set_shares_min_gain(s.shares_min_gain);

@@ -40,6 +40,13 @@ void ShowState(const Context& context, const v1::Group& group) {
     context.out << "paused by an operator" << (group.pause_reason().empty() ? "" : ": ") << group.pause_reason()
                 << "; 'keelctl resume' ends it\n";
   }
+  if (!group.held().empty()) context.out << group.held() << "\n";
+  if (group.has_guard()) {
+    context.out << absl::StrFormat(
+        "guard: moves are %s; step times %.2f ms in the median, %.2f ms at the 99th percentile\n", group.guard().pace(),
+        static_cast<double>(group.guard().step_time_p50_us()) * 1e-3,
+        static_cast<double>(group.guard().step_time_p99_us()) * 1e-3);
+  }
   for (const std::string& why : group.ineffective()) context.out << "has no effect: " << why << "\n";
   if (!group.running_operation().empty()) context.out << "under way: " << group.running_operation() << "\n";
 }

@@ -26,6 +26,8 @@
 #include "controller/core/mode.h"
 #include "controller/core/operation_progress.h"
 #include "controller/core/planning/decision.h"
+#include "controller/core/planning/freeze.h"
+#include "controller/core/planning/guard.h"
 #include "controller/core/planning/load_history.h"
 #include "controller/core/planning/planning_settings.h"
 
@@ -58,6 +60,7 @@ struct RearrangeRequested {
   std::vector<algos::Placement> placements = {};  // of policy `static`: [num_layers], or empty: what there is
   std::string by = {};                            // who asks, of all of these: for people
   std::string request = "Rearrange";              // by what call
+  Cause cause = Cause::kOperator;
 };
 // Takes ranks in: those whose engines wait, at once, the others when theirs come.
 struct AdmitRequested {
@@ -206,6 +209,8 @@ struct GroupSettings {
   absl::Duration placement_horizon = absl::Minutes(10);  // over which a gain must pay for its bytes
   uint64_t link_bytes_per_second = uint64_t{10} << 30;   // price of a move
   PlanningSettings planning;
+  std::vector<Freeze> freezes;  // when it does nothing by itself
+  GuardSettings guard;
   // Rollouts.
   int concurrent_layers_max = 4;
   int moves_per_rank_max = 2;     // into one rank at a time, over all layers

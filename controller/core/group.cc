@@ -13,6 +13,7 @@
 #include "controller/core/pause.h"
 #include "controller/core/pins.h"
 #include "controller/core/planning/group_load.h"
+#include "controller/core/planning/guard_watch.h"
 #include "controller/core/planning/layer_shares.h"
 #include "controller/core/planning/load_keeping.h"
 #include "controller/core/planning/plan_outcome.h"
@@ -310,8 +311,9 @@ void Group::Advance(absl::Time now, Effects& effects) {
     group.publisher.Tick(now, group.members, effects);
     group.orders.Tick(group.members, group.slots, now, effects);
     PlanRestores(planning, now, effects);
+    Publisher::LayerMaps undone = AdvanceGuard(planning, now, effects);
     group.rollouts.Plan(now, SlotLoadsNow(group), effects);
-    Publish(SharesIfDue(now), now, effects);
+    Publish(undone.empty() ? SharesIfDue(now) : std::move(undone), now, effects);
     group.restores.SendOrders(now, group.publisher.view().number, effects);
     group.rollouts.SendOrders(now, group.publisher.view().number, effects);
     BookRollouts(group, operations_, now, effects);
@@ -342,7 +344,7 @@ Publisher::LayerMaps Group::SharesIfDue(absl::Time now) {
   GroupState& group = *state_;
   if (!std::exchange(windows_closed_, false) || !group.SharesOn() || !group.publisher.published()) return {};
   if (!group.weights.text.empty()) return {};  // replicas may differ
-  if (group.pause.has_value()) return {};
+  if (group.Held()) return {};
   if (now < group.next_shares || !group.StaticReason().empty()) {
     windows_closed_ = true;
     return {};
@@ -367,6 +369,7 @@ void Group::Publish(Publisher::LayerMaps improved, absl::Time now, Effects& effe
   group.totals.shares_updates += !improved.empty();
   for (auto& entry : FirstShares(group, changed)) improved.push_back(std::move(entry));
   if (improved.empty()) return;
+  NoteMapChange(group, !changed.empty(), now);
   std::ranges::sort(improved, {}, [](const auto& entry) { return entry.first; });
   for (const auto& [layer, map] : improved) {
     EVENKEEL_CHECK(algos::Validate(map, group.info.shape, {.allow_dead_experts = true}).ok());
@@ -380,8 +383,9 @@ void Group::SetWakeup(absl::Time now) {
   const GroupState& group = *state_;
   next_wakeup_ = std::min({group.loads.NextEdge(), NextLook(group, now), NextWeightsLook(group, now)});
   if (!group.formed) return;
-  next_wakeup_ = std::min({next_wakeup_, group.restores.NextWakeup(), group.publisher.NextWakeup(),
-                           group.orders.NextWakeup(), group.rollouts.NextWakeup(), group.changes.next_wakeup});
+  next_wakeup_ =
+      std::min({next_wakeup_, group.restores.NextWakeup(), group.publisher.NextWakeup(), group.orders.NextWakeup(),
+                group.rollouts.NextWakeup(), group.changes.next_wakeup, NextGuardLook(group)});
   if (!group.StaticReason().empty()) return;
   next_wakeup_ = std::min(next_wakeup_, group.next_placement);
   if (windows_closed_) next_wakeup_ = std::min(next_wakeup_, group.next_shares);  // the fast loop waits for its turn

@@ -8,6 +8,7 @@
 
 #include "algos/base/status_macros.h"
 #include "controller/core/group.h"
+#include "controller/core/planning/guard_watch.h"
 #include "controller/core/ranks/admission.h"
 #include "controller/core/ranks/weights.h"
 
@@ -74,6 +75,7 @@ absl::Status Group::On(MemberRecord& member, const MapsRefused& message, absl::T
 absl::Status Group::On(MemberRecord& member, const LoadReport& message, absl::Time now, Effects&) {
   if (!KeepsLoad(state_->mode)) return absl::OkStatus();
   const absl::Status added = state_->loads.Add(member.member.rank, message, now);
+  NoteEngineTokens(*state_);
   needs_advance_ |= state_->loads.HasClosed();
   return added;
 }
@@ -90,6 +92,7 @@ absl::Status Group::On(MemberRecord& member, const EngineStatus& message, absl::
     needs_advance_ |= message.suspended;
     needs_advance_ |= !message.alive || message.leaving || !message.waiting_for.empty();
   }
+  NoteEngineSteps(*state_, member, message);
   member.engine = message;
   state_->step_times.Add(message.mean_step_time);
   if (!ended) return absl::OkStatus();

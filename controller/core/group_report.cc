@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 
 #include "controller/core/planning/effectiveness.h"
+#include "controller/core/planning/holding.h"
 #include "controller/core/ranks/losses.h"
 #include "controller/core/ranks/survival.h"
 #include "controller/core/rollout/publish_times.h"
@@ -191,6 +192,12 @@ GroupStatus Summarise(const GroupState& group, absl::Time now, const LoadBook::B
   if (group.pause.has_value()) {
     status.paused_by = group.pause->operation_id;
     status.pause_reason = group.pause->reason;
+  }
+  status.held = WhyHeld(group, now);
+  if (group.guard.on()) {
+    status.guard_pace = NameOf(group.guard.pace());
+    status.guarded_p50 = group.guard.last_look().p50;
+    status.guarded_p99 = group.guard.last_look().p99;
   }
   if (group.publisher.published()) status.map_age = now - group.last_publish;
   status.step_time_p99 = group.step_times.P99();

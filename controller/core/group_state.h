@@ -25,8 +25,10 @@
 #include "controller/core/alerts.h"
 #include "controller/core/event.h"
 #include "controller/core/planning/fast_loop.h"
+#include "controller/core/planning/freeze.h"
 #include "controller/core/planning/gap_watch.h"
 #include "controller/core/planning/group_flex.h"
+#include "controller/core/planning/guard.h"
 #include "controller/core/planning/layer_choice.h"
 #include "controller/core/planning/load_book.h"
 #include "controller/core/ranks/evidence.h"
@@ -142,7 +144,8 @@ struct GroupState {
         flex(FlexFor(info, settings)),
         predicted(static_cast<size_t>(info.num_layers), 0.0),
         memories(static_cast<size_t>(info.num_layers)),
-        mode(settings.mode) {}
+        mode(settings.mode),
+        guard(settings.guard) {}
   GroupState(const GroupState&) = delete;
   GroupState& operator=(const GroupState&) = delete;
 
@@ -185,7 +188,12 @@ struct GroupState {
   Mode mode;                // in force
   std::string mode_set_by;  // the operation that set it; empty: it is the configured one
   ShadowShares shadow_shares;
-  std::vector<StandingPins> pins;  // in the order in which they were asked for
+  Guard guard;
+  absl::Time next_guard_look = absl::InfinitePast();
+  uint64_t tokens_guarded = 0;                 // of loads.num_tokens(), told to the guard
+  std::vector<algos::LayerMap> maps_on_trial;  // [num_layers] as the guard's trial began; empty: none ever did
+  std::string guard_verdict;                   // on what was undone last
+  std::vector<StandingPins> pins;              // in the order in which they were asked for
   PlacementHistory history;
   absl::btree_map<Epoch, absl::Time> publish_times;  // of the epochs that some member has not quiesced past
   absl::Time last_publish = absl::InfinitePast();
@@ -211,10 +219,14 @@ struct GroupState {
   // Whether the fast loop, and the slow one, are to decide anything by themselves.
   bool SharesOn() const { return settings.shares_enabled && DecidesShares(mode); }
   bool PlacementOn() const { return settings.placement_enabled && DecidesPlacement(mode); }
+  // Whether it is to decide nothing by itself now, for an operator, a freeze or the guard.
+  bool Held() const {
+    return pause.has_value() || guard.resting(clock) || FrozenUntil(settings.freezes, clock) > clock;
+  }
   // Whether the plan that is due next is not to be made.
   bool HoldsPlans() const {
     if (next.has_value() && next->for_operator) return false;
-    return !PlacementOn() || (pause.has_value() && !(next.has_value() && next->cause == Cause::kEmergency));
+    return !PlacementOn() || (Held() && !(next.has_value() && next->cause == Cause::kEmergency));
   }
 
   // Begins now; see Alerts::Raise.

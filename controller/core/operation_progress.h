@@ -30,6 +30,8 @@ enum class Cause : uint32_t {
   kPause = 6,  // the group is paused
   kMode = 7,   // it has another mode than the configured one
   kPin = 8,    // experts or layers are fixed
+
+  kGuard = 9,  // what made steps slower is undone
 };
 
 // Whether operations of this cause stand until they are ended, beyond this controller too.

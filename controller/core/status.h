@@ -21,7 +21,7 @@
 #include "algos/protocol/identity.h"
 #include "algos/protocol/messages.h"
 #include "controller/core/alerts.h"
-#include "controller/core/latency_counts.h"
+#include "controller/core/group_totals.h"
 #include "controller/core/map_status.h"
 #include "controller/core/mode.h"
 
@@ -73,37 +73,6 @@ struct LayerStatus {
   std::vector<ExpertId> experts_lost;  // without a live replica: their tokens go nowhere
 };
 
-struct GroupTotals {
-  uint64_t tokens = 0;
-  uint64_t unrouted_tokens = 0;
-  uint64_t load_reports = 0;
-  uint64_t shares_updates = 0;   // publishes of the fast loop
-  uint64_t shares_shadowed = 0;  // that it would have made, in mode shadow
-  uint64_t publishes = 0;        // epochs
-  uint64_t maps_refused = 0;
-  uint64_t rollouts = 0;  // of a layer, finished
-  uint64_t waves = 0;     // begun
-  uint64_t waves_undone = 0;
-  uint64_t moves = 0;  // verified
-  uint64_t moves_failed = 0;
-  uint64_t bytes_moved = 0;
-  uint64_t fingerprint_failures = 0;
-  uint64_t ranks_lost = 0;        // expelled
-  uint64_t experts_restored = 0;  // that had no live replica left
-  // Of the controller's own plans: layers that were planned, and those left out, by the reason.
-  uint64_t layers_planned = 0;
-  uint64_t layers_balanced = 0;  // below layer_imbalance_min
-  uint64_t layers_steady = 0;    // below min_fluctuation
-  uint64_t layers_resting = 0;   // within layer_rest_windows
-  uint64_t layers_over_budget = 0;
-  uint64_t layers_without_gain = 0;  // planned, but not worth it
-  // Summed over plans, and over waves, which run side by side in several layers.
-  absl::Duration planning = absl::ZeroDuration();
-  absl::Duration retiring = absl::ZeroDuration();
-  absl::Duration moving = absl::ZeroDuration();
-  LatencyCounts shares_latency;  // from the end of the newest window to the publish of shares solved with it
-};
-
 // How much is asked of a group: kSummary leaves out members, waiting, layers and waves_blocked, and what follows from them.
 enum class GroupDetail { kSummary, kAll };
 
@@ -138,6 +107,10 @@ struct GroupStatus {
   std::vector<RollbackPoint> rollback_points;  // oldest first
   std::string paused_by;                       // the operation of the pause; empty: none
   std::string pause_reason;
+  std::string held;            // why else it does nothing by itself, or moves slowly (WhyHeld); empty: neither
+  std::string guard_pace;      // of moves; empty: there is no guard
+  absl::Duration guarded_p50;  // step times over the guard's window; zero: unknown
+  absl::Duration guarded_p99;
   absl::Duration map_age;        // since maps were last published; zero: never
   absl::Duration step_time_p99;  // measured; zero: unknown
   absl::Duration wave_deadline;  // of a wave's first try

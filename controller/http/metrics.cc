@@ -97,6 +97,7 @@ void AddTotals(const GroupTotals& totals, const Labels& labels, Page& page) {
   add("moves", "Experts moved and verified.", totals.moves);
   add("moves_failed", "Attempts to move an expert that failed.", totals.moves_failed);
   add("moved_bytes", "Bytes of experts moved.", totals.bytes_moved);
+  add("guard_undone", "Changes of the maps that made steps slower and were undone by the guard.", totals.guard_undone);
   add("fingerprint_failures", "Contents that did not match their fingerprint.", totals.fingerprint_failures);
   add("ranks_lost", "Ranks expelled.", totals.ranks_lost);
   add("experts_restored", "Experts restored that had no live replica left.", totals.experts_restored);
@@ -131,6 +132,9 @@ void AddState(const GroupStatus& group, const Labels& labels, Page& page) {
   page.Gauge("evenkeel_group_forming", "1 until every rank has attached under this term.", labels, group.forming);
   page.Gauge("evenkeel_group_ineffective", "1 while balancing is on and something keeps it from working.", labels,
              !group.ineffective.empty());
+  page.Gauge("evenkeel_group_held",
+             "1 while a freeze or the guard keeps the controller from acting by itself or slows moves.", labels,
+             !group.held.empty());
   page.Gauge("evenkeel_group_paused", "1 while an operator has paused the group.", labels, !group.paused_by.empty());
   page.Gauge("evenkeel_group_map_age_seconds", "Since maps were last published.", labels,
              absl::ToDoubleSeconds(group.map_age));

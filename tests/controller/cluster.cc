@@ -204,6 +204,7 @@ void Cluster::ReportLoad() {
     EngineStatus status;
     status.called_begin_step = status.called_end_step = status.called_route = true;
     status.mean_step_time = agent.mean_step_time;
+    status.num_steps = step;
     status.idle = agent.idle;
     if (agent.mean_step_time > absl::ZeroDuration() || agent.idle) Send(static_cast<int>(r), status);
   }

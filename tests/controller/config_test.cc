@@ -209,6 +209,15 @@ TEST_CASE("planning settings out of range are refused by the path of the field",
       {"cost { per_expert: -2 }", "defaults.cost.per_expert is -2: 0 to 1e+18 wanted"},
       {"pins { layer: 4096 }", "defaults.pins[0].layer is 4096: 0 to 4095 wanted"},
       {"pins { } pins { expert: 70000 }", "defaults.pins[1].expert is 70000: 0 to 65535 wanted"},
+      {"guard { step_time_p99_max_us: 3600000001 }",
+       "defaults.guard.step_time_p99_max_us is 3600000001: 0 to 3600000000 wanted"},
+      {"guard { slowdown_max: -0.1 }", "defaults.guard.slowdown_max is -0.1: 0 to 100 wanted"},
+      {"guard { window_ms: 99 }", "defaults.guard.window_ms is 99: 100 to 3600000 wanted"},
+      {"guard { rest_ms: 86400001 }", "defaults.guard.rest_ms is 86400001: 0 to 86400000 wanted"},
+      {"freeze: 'daily 22:00-06:00' freeze: 'monday 8-20'",
+       "defaults.freeze is 'monday 8-20': days and hours in UTC wanted, as 'mon-fri 08:00-20:00', 'sat,sun "
+       "00:00-24:00' "
+       "or 'daily 22:00-06:00'"},
       {"policy: ''", "defaults.policy is empty: a policy wanted"},
       {"policy_options { key: 'depth' value: 2 }",
        "defaults.policy_options: policy flex: no option 'depth'; it has gain_min, weight_now, exaggeration, "
@@ -285,7 +294,8 @@ TEST_CASE("the effective configuration, read again, gives the same settings", "[
   const auto settings = SettingsFrom(R"({"listen_interval_ms": 7,
       "defaults": {"policy": "deepseek", "placement_horizon_ms": 86400000, "shares_min_gain": 0.125,
                    "decode_policy": "greedy", "layers_max": 3, "min_fluctuation": 0.01, "capacities": [1, 2],
-                   "cost": {"per_expert": 0.5, "per_token": 0}, "pins": [{"layer": 1, "expert": 2, "rank": 3}]},
+                   "cost": {"per_expert": 0.5, "per_token": 0}, "freeze": ["daily 22:00-06:00"],
+                   "guard": {"step_time_p99_max_us": 25000, "slowdown_max": 0.25, "window_ms": 500, "rest_ms": 0}, "pins": [{"layer": 1, "expert": 2, "rank": 3}]},
       "groups": {"b": {"window_ms": 20}, "a": {"agent": {"scrub_interval_ms": 0, "pool_gb_per_host": 0.25,
                                             "snapshot_directory": "/srv/x", "store_bytes_per_second_max": 9}}}})");
   REQUIRE(settings.ok());

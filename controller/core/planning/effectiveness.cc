@@ -29,7 +29,7 @@ absl::Duration WithoutLoad(const GroupState& group, const GroupStatus& status, a
 
 std::vector<std::string> WhyIneffective(const GroupState& group, const GroupStatus& status, absl::Time now) {
   std::vector<std::string> why;
-  if (!Acts(group.mode) || !(group.SharesOn() || group.PlacementOn()) || group.pause.has_value()) return why;
+  if (!Acts(group.mode) || !(group.SharesOn() || group.PlacementOn()) || group.Held()) return why;
   if (status.forming) {
     why.push_back("the group is still forming: not every rank has attached");
     return why;

@@ -12,6 +12,7 @@
 #include "algos/policies/registry.h"
 #include "algos/problem.h"
 #include "controller/core/planning/group_load.h"
+#include "controller/core/planning/holding.h"
 #include "controller/core/planning/pins_in_force.h"
 #include "controller/core/planning/plan_outcome.h"
 #include "controller/core/planning/plan_scope.h"
@@ -169,7 +170,7 @@ void Rearrange(Planning planning, const RearrangeRequested& request, absl::Time 
   PendingPlan plan;
   plan.operation_id = request.operation_id;
   plan.policy = request.policy.empty() ? group.settings.policy : request.policy;
-  plan.cause = Cause::kOperator;
+  plan.cause = request.cause;
   plan.for_operator = true;
   plan.dry_run = request.dry_run;
   if (const absl::Status status = CheckRequest(group, request); !status.ok()) {
@@ -210,11 +211,27 @@ void Cancel(Planning planning, const std::string& operation_id, absl::Time now, 
   for (int l = 0; l < group.info.num_layers; ++l) group.rollouts.StopAfterWave(LayerId(l));
 }
 
+namespace {
+
+// By a freeze or the guard: said once.
+void NoteHeld(Planning planning, absl::Time now, Effects& effects) {
+  GroupState& group = planning.group;
+  const std::string why = WhyHeld(group, now);
+  if (why.empty() || std::exchange(group.last_skip, why) == why) return;
+  PendingPlan plan;
+  plan.operation_id = OwnId(planning);
+  plan.policy = group.settings.policy;
+  Begin(planning, Describe(group, plan), OperationState::kSkipped, why, now, effects);
+}
+
+}  // namespace
+
 void PlanIfDue(Planning planning, absl::Time now, Effects& effects) {
   GroupState& group = planning.group;
   if (now < group.next_placement) return;
   if (group.HoldsPlans()) {
     group.next_placement = now + group.settings.placement_interval;
+    if (group.PlacementOn()) NoteHeld(planning, now, effects);
     return;
   }
   if (group.running.has_value() || !OperatorsRearrangement(group).empty() || !group.plans.empty() ||

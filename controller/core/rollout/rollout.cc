@@ -98,7 +98,8 @@ void Rollouts::PlanLayer(LayerId layer, LayerRollout& rollout, absl::Time now, c
   }
   if (rollout.in_wave || rollout.retry > now) return;
   const int others = NumActive() - (rollout.backing_off ? 1 : 0);
-  if (others >= scene_.settings.concurrent_layers_max) return;
+  if (pace_ == MovePace::kPaused) return;
+  if (others >= (pace_ == MovePace::kFree ? scene_.settings.concurrent_layers_max : 1)) return;
   if (!scene_.members.AllAttached()) return;  // silence freezes waves
   if (scene_.members.FirstUnsettled(scene_.info.weights_version).has_value()) return;
   BeginWave(layer, rollout, now, loads, staged);
@@ -174,7 +175,9 @@ void Rollouts::BeginWave(LayerId layer, LayerRollout& rollout, absl::Time now, c
     return;
   }
   state.load_of_slot = loads(layer);
-  absl::StatusOr<algos::Wave> wave = algos::NextWave(state, rollout.target, MoveLimitsOf(scene_.info, scene_.settings));
+  algos::MoveLimits limits = MoveLimitsOf(scene_.info, scene_.settings);
+  if (pace_ != MovePace::kFree) limits.moves_per_rank_max = 1;
+  absl::StatusOr<algos::Wave> wave = algos::NextWave(state, rollout.target, limits);
   if (!wave.ok()) {
     Finish(layer, rollout, wave.status());
   } else if (!wave->empty()) {
@@ -305,6 +308,10 @@ absl::Time Rollouts::NextWakeup() const {
     }
   }
   return next;
+}
+
+bool Rollouts::moving() const {
+  return std::ranges::any_of(layers_, [](const auto& entry) { return entry.second.in_wave; });
 }
 
 int Rollouts::NumActive() const {

@@ -27,6 +27,7 @@
 #include "controller/core/ranks/membership.h"
 #include "controller/core/rollout/layer_rollout.h"
 #include "controller/core/rollout/move_orders.h"
+#include "controller/core/rollout/move_pace.h"
 #include "controller/core/rollout/slot_table.h"
 #include "controller/core/rollout/step_times.h"
 #include "controller/core/status.h"
@@ -58,6 +59,10 @@ class Rollouts {
   void Stop(LayerId layer);
   // As Stop, once the wave at hand has ended; nothing where the layer is not on its way.
   void StopAfterWave(LayerId layer);
+  // Holds for waves that begin from now on.
+  void SetPace(MovePace pace) { pace_ = pace; }
+  // A wave is under way.
+  bool moving() const;
   bool running() const { return !layers_.empty(); }
   bool running(LayerId layer) const { return layers_.contains(layer); }
 
@@ -121,6 +126,7 @@ class Rollouts {
   std::vector<Report> reports_;
   uint64_t view_number_ = 0;  // of the last SendOrders
   absl::Time planned_ = absl::InfinitePast();
+  MovePace pace_ = MovePace::kFree;
 };
 
 }  // namespace evenkeel::controller
