@@ -10,7 +10,7 @@ evenkeel_build_packages=(
   libabsl-dev libspdlog-dev libfmt-dev catch2 libucx-dev libsqlite3-dev libyaml-dev nlohmann-json3-dev
   libcpp-httplib-dev prometheus-cpp-dev
 )
-evenkeel_test_packages=(clang clang-format git iproute2 prometheus chromium)
+evenkeel_test_packages=(clang clang-format git iproute2 openssl prometheus python3-yaml chromium)
 # Of `deploy/test.sh --nightly` alone.
 evenkeel_nightly_packages=(debhelper fakeroot debootstrap)
 # Where they are not there from elsewhere; Debian's npm and others' node do not go together.

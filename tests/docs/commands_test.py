@@ -22,7 +22,7 @@ from cases import case, check, check_equal
 from cluster import Cluster, wait_for
 
 ROOT = pathlib.Path(sys.argv.pop(1)).resolve()
-PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+PAGES = ("README.md", "CONTRIBUTING.md", "deploy/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 ONLINE = ("docs/operator.md", "README.md", "docs/troubleshooting.md")  # whose commands are for a controller
 OFFLINE = ("plan", "simulate", "convert", "show", "policies")
 WATCHES = 4.0  # seconds that a command which goes on for ever may take to say something
@@ -34,6 +34,15 @@ ELSEWHERE = (
     ("mkdir -p /var/lib/evenkeel", "would write outside the test"),
     ("bazel-bin/controller/evenkeel-controller --listen=", "the operator guide's start is run here"),
     ("bazel-bin/agent/evenkeel-agent --controller=", "agents of the group are started so"),
+    ("deploy/deb.sh", "//tests/packages:packages_test"),
+    ("apt install ./dist/", "//tests/packages:packages_test"),
+    ("evenkeel-controller --config=/etc/evenkeel/", "//tests/packages:packages_test"),
+    ("systemctl ", "needs a service manager; //tests/packages:packages_test follows the units"),
+    ("keelctl groups --controller=controller.example", "run against the group with another address"),
+    ("keelctl check --controller=controller.example", "run against the group with another address"),
+    ("keelctl top --once --controller=controller.example", "run against the group with another address"),
+    ("docker build ", "needs a registry; //tests/packages:kubernetes_test reads the Dockerfile"),
+    ("kubectl ", "needs a cluster; //tests/packages:kubernetes_test reads the manifests"),
     ("python3 deploy/autoscale.py", "//tests/e2e:autoscaled_test"),
     ("python3 tests/bench/planning_results.py", "hours; a benchmark"),
 )

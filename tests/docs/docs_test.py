@@ -20,7 +20,7 @@ TOP_LEVEL = ("WORKSPACE", "BUILD.bazel", "README.md", "LICENSE", "CONTRIBUTING.m
 CODE = ("agent", "algos", "cli", "controller", "engine", "runtime")
 SHOWN = re.compile(r"`(//[\w/.:-]+)`|\*([^*]+)\*")
 LABEL = re.compile(r"//([\w/.-]*)(?::([\w.+-]+))?")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "deploy/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def acceptance() -> list[tuple[str, list[str]]]:

@@ -118,6 +118,27 @@ def engine_process(rank: int, owner: pwd.struct_passwd) -> subprocess.Popen:
                             stdout=open(f"/tmp/engine-{rank}.log", "w"), stderr=subprocess.STDOUT)
 
 
+def serve_by_one_process_for_all_ranks(daemons: list[subprocess.Popen], settings: dict[str, str]):
+    """evenkeel-agents takes the place of the units' agents; it, too, brings one back that was killed."""
+    for agent in daemons[1:]:
+        agent.terminate()
+        assert agent.wait(30) == 0
+    del daemons[1:]
+    log = open("/tmp/agents.log", "w")
+    user = ["setpriv", "--reuid=evenkeel", "--regid=evenkeel", "--init-groups"]
+    daemons.append(subprocess.Popen([*user, "evenkeel-agents", f"--group={settings['EVENKEEL_GROUP']}"], stdout=log, stderr=log))
+
+    def attached() -> int:
+        return sum(member.get("attached", False) for member in keelctl("groups", "--group=default")["members"])
+
+    wait_for("both ranks to be attended to", lambda: attached() == RANKS)
+    killed = subprocess.run(["pgrep", "-f", "evenkeel-agent .*--rank=0"], capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["kill", "-9", *killed], check=True)
+    wait_for("the agent of rank 0 to be noticed missing", lambda: attached() == RANKS - 1)
+    wait_for("it to be back", lambda: attached() == RANKS)
+    print("one process keeps the agents of all ranks")
+
+
 def main():
     check_units()
     version = {subprocess.run([name, "--version"], capture_output=True, text=True, timeout=20).stdout.split()[-1]
@@ -138,6 +159,7 @@ def main():
     print(f"{RANKS} ranks served by the packages: {moves} moves")
     subprocess.run(["curl", "-sf", "http://127.0.0.1:7401/readyz"], check=True, stdout=subprocess.DEVNULL, timeout=20)
     assert (pathlib.Path("/var/lib/evenkeel") / "controller.db").exists()
+    serve_by_one_process_for_all_ranks(daemons, settings)
     for process in [*engines, *daemons]:
         process.terminate()
     statuses = [process.wait(30) for process in daemons]
