@@ -53,8 +53,8 @@ absl::Status Call(const std::string& address, const std::string& method, const s
   const Transcoder client(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments),
                           "evenkeel.v1.Control");
   if (!client.IsStream(method)) return client.Call(method, "{}", Bearer(token), absl::Seconds(20)).status();
-  return client.Stream(
-      method, "{}", Bearer(token), [](const std::string&) { return false; }, [] { return false; });
+  const auto stream = client.Open(method, "{}", Bearer(token));
+  return stream.ok() ? (*stream)->Next([] { return false; }).status() : stream.status();
 }
 
 bool IsRefused(const absl::Status& status) {
