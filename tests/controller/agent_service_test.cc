@@ -92,7 +92,7 @@ TEST_CASE("an agent of another world size is refused with a reason", "[agent_ser
   REQUIRE(first.Send(FakeAttach(group, 0)));
   REQUIRE(first.Read(group).has_value());
   GroupInfo other = group;
-  other.shape.slots_per_rank = 4;
+  other.shape.num_ranks = 3;
   FakeAgent second(running.daemon->address());
   REQUIRE(second.Send(FakeAttach(other, 1)));
   const auto refused = second.Read(other);
@@ -102,6 +102,7 @@ TEST_CASE("an agent of another world size is refused with a reason", "[agent_ser
   CHECK(end.error_code() != grpc::StatusCode::OK);
   CHECK(end.error_code() == static_cast<grpc::StatusCode>(std::get<Refused>(*refused).status.code()));
   CHECK(end.error_message() == std::get<Refused>(*refused).status.message());
+  CHECK(end.error_message() == "attach: world size 3, but the group has 4");
 }
 
 TEST_CASE("an order holds passes for its reader, and no secret of who is read", "[agent_service]") {
