@@ -2,12 +2,17 @@
 #include "controller/core/group_report.h"
 
 #include <algorithm>
+#include <cstdint>
 
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "algos/problem.h"
 #include "controller/core/planning/effectiveness.h"
 #include "controller/core/planning/holding.h"
+#include "controller/core/planning/pins_in_force.h"
 #include "controller/core/ranks/losses.h"
 #include "controller/core/ranks/survival.h"
 #include "controller/core/rollout/publish_times.h"
@@ -75,12 +80,66 @@ MemberStatus ReportWaiter(const GroupState& group, RankId rank, const Waiter& wa
   return status;
 }
 
-int FreeRedundancy(const GroupState& group, LayerId layer) {
+// Pins of the configuration were written without the group at hand.
+bool Fits(const GroupState& group, const algos::Pin& pin) {
+  const auto is_below = [](auto id, int count) { return id.value() >= 0 && id.value() < count; };
   const algos::Shape& shape = group.info.shape;
-  return group.members.NumInView() * shape.slots_per_rank - shape.num_experts - group.slots.NumCondemned(layer);
+  return is_below(pin.layer, group.info.num_layers) && is_below(pin.expert, shape.num_experts) &&
+         is_below(pin.rank, shape.num_ranks);
 }
 
-LayerStatus ReportLayer(const GroupState& group, LayerId layer, const LoadBook::Balance& balance) {
+// What the layers of a group must hold, of the ranks that take part (rule 27).
+class Required {
+ public:
+  explicit Required(const GroupState& group)
+      : num_experts_(group.info.shape.num_experts), pinned_(static_cast<size_t>(group.info.num_layers)) {
+    for (const algos::Pin& pin : PinsInForce(group)) {
+      if (Fits(group, pin) && group.members.at(pin.rank).in_view()) ++pinned_[pin.layer.idx()][pin.expert];
+    }
+    const algos::Survive& survive = group.settings.planning.survive;
+    if (!survive.any()) return;
+    absl::btree_set<int32_t> hosts;
+    const std::vector<int32_t> host_of_rank = HostsOf(group);
+    for (size_t r = 0; r < host_of_rank.size(); ++r) {
+      if (group.members.members()[r].in_view()) hosts.insert(host_of_rank[r]);
+    }
+    survive_ = std::max({survive_, std::min(survive.ranks + 1, group.members.NumInView()),
+                         std::min(survive.hosts + 1, static_cast<int>(hosts.size()))});
+  }
+
+  // For its experts and pins.
+  int WithPins(LayerId layer) const { return Sum(layer, 1); }
+  // And for what the group is to survive, as far as there are ranks and hosts.
+  int All(LayerId layer) const { return Sum(layer, survive_); }
+
+ private:
+  int Sum(LayerId layer, int of_each) const {
+    int sum = num_experts_ * of_each;
+    for (const auto& [expert, num_pinned] : pinned_[layer.idx()]) sum += std::max(num_pinned - of_each, 0);
+    return sum;
+  }
+
+  const int num_experts_;
+  int survive_ = 1;                                     // replicas of each expert
+  std::vector<absl::btree_map<ExpertId, int>> pinned_;  // by layer; ranks on which an expert must be
+};
+
+// Slots of ranks that take part, without condemned ones.
+int UsableSlots(const GroupState& group, LayerId layer) {
+  const algos::Shape& shape = group.info.shape;
+  int usable = 0;
+  for (int rank = 0; rank < shape.num_ranks; ++rank) {
+    if (!group.members.at(RankId(rank)).in_view()) continue;
+    for (int local = 0; local < shape.slots_per_rank; ++local) {
+      const Slot& slot = group.slots.at(layer, shape.SlotAt(RankId(rank), local));
+      usable += slot.use == SlotUse::kCondemned ? 0 : 1;
+    }
+  }
+  return usable;
+}
+
+LayerStatus ReportLayer(const GroupState& group, LayerId layer, const LoadBook::Balance& balance,
+                        const Required& required) {
   LayerStatus status;
   status.layer = layer;
   status.epoch = group.publisher.changed(layer);
@@ -97,27 +156,24 @@ LayerStatus ReportLayer(const GroupState& group, LayerId layer, const LoadBook::
   status.num_slots_verified = count(SlotUse::kVerified);
   status.num_slots_free = count(SlotUse::kFree);
   status.num_slots_condemned = count(SlotUse::kCondemned);
-  status.free_redundancy = FreeRedundancy(group, layer);
+  status.free_redundancy = UsableSlots(group, layer) - required.All(layer);
   for (int e = 0; group.publisher.published() && e < group.info.shape.num_experts; ++e) {
     if (group.slots.NumLive(layer, ExpertId(e)) == 0) status.experts_lost.push_back(ExpertId(e));
   }
   return status;
 }
 
-// The most ranks that can go with `spare` slots still left beyond one for each expert, one rank staying at least.
-int RanksThatMayGo(const GroupState& group, int spare) {
+// The most ranks that can go, whichever they are, one rank staying at least: with a slot for each expert left, or to be
+// `rebalancing` one more than experts and pins take. What the group is to survive is then out of reach, and not asked.
+int RanksThatMayGo(const GroupState& group, const Required& required, bool rebalancing) {
   const algos::Shape& shape = group.info.shape;
-  int condemned = 0;
+  int may_go = group.members.NumInView() - 1;
   for (int l = 0; l < group.info.num_layers; ++l) {
-    condemned = std::max(condemned, group.slots.NumCondemned(LayerId(l)));
+    const LayerId layer(l);
+    const int needed = rebalancing ? required.WithPins(layer) + 1 : shape.num_experts;
+    may_go = std::min(may_go, (UsableSlots(group, layer) - needed) / shape.slots_per_rank);
   }
-  const int num_ranks = group.members.NumInView();
-  int may_go = 0;
-  while (may_go + 1 < num_ranks &&
-         (num_ranks - may_go - 1) * shape.slots_per_rank - condemned >= shape.num_experts + spare) {
-    ++may_go;
-  }
-  return may_go;
+  return std::max(may_go, 0);
 }
 
 void AddLostExperts(const LayerRedundancy& layer, RedundancyReport& report) {
@@ -134,7 +190,7 @@ void AddLostExperts(const LayerRedundancy& layer, RedundancyReport& report) {
                                          num_lost > kNamedMax ? ", ..." : ""));
 }
 
-void AddProblems(const GroupState& group, RedundancyReport& report) {
+void AddProblems(const GroupState& group, const Required& required, RedundancyReport& report) {
   if (const std::string reason = group.StaticReason(); !reason.empty()) report.problems.push_back(reason);
   if (!group.weights.text.empty()) {
     report.problems.push_back(absl::StrCat(group.weights.text, ": nothing is moved until all have the same weights"));
@@ -153,9 +209,11 @@ void AddProblems(const GroupState& group, RedundancyReport& report) {
       report.problems.push_back(
           absl::StrCat("layer ", layer.layer.value(), " has ", layer.num_slots_condemned, " condemned slots"));
     }
-    if (layer.free_redundancy <= 0 && group.StaticReason().empty()) {
-      report.problems.push_back(
-          absl::StrCat("layer ", layer.layer.value(), " has no free slot left: only its shares can change"));
+    if (UsableSlots(group, layer.layer) <= required.WithPins(layer.layer) && group.StaticReason().empty()) {
+      const bool for_pins = required.WithPins(layer.layer) > group.info.shape.num_experts;
+      report.problems.push_back(absl::StrCat("layer ", layer.layer.value(), " has no free slot left",
+                                             for_pins ? " beside experts and pins" : "",
+                                             ": only its shares can change"));
     }
     AddLostExperts(layer, report);
   }
@@ -223,7 +281,10 @@ GroupStatus ReportGroup(const GroupState& group, absl::Time now, GroupDetail det
   for (const auto& [rank, waiter] : group.members.waiters()) {
     status.waiting.push_back(ReportWaiter(group, rank, waiter));
   }
-  for (int l = 0; l < group.info.num_layers; ++l) status.layers.push_back(ReportLayer(group, LayerId(l), balance));
+  const Required required(group);
+  for (int l = 0; l < group.info.num_layers; ++l) {
+    status.layers.push_back(ReportLayer(group, LayerId(l), balance, required));
+  }
   status.waves_blocked = group.rollouts.Blocked(now, group.publisher.view().number);
   status.ineffective = WhyIneffective(group, status, now);
   for (const StandingPins& pins : group.pins) {
@@ -272,21 +333,22 @@ RedundancyReport ReportRedundancy(const GroupState& group) {
   const algos::Shape& shape = group.info.shape;
   RedundancyReport report;
   report.group = group.info.name;
-  report.ranks_may_be_lost_serving = RanksThatMayGo(group, 0);
-  report.ranks_may_be_lost_rebalancing = RanksThatMayGo(group, 1);
+  const Required required(group);
+  report.ranks_may_be_lost_serving = RanksThatMayGo(group, required, /*rebalancing=*/false);
+  report.ranks_may_be_lost_rebalancing = RanksThatMayGo(group, required, /*rebalancing=*/true);
   for (int l = 0; l < group.info.num_layers; ++l) {
     const LayerId layer(l);
     LayerRedundancy redundancy;
     redundancy.layer = layer;
     redundancy.num_slots_condemned = group.slots.NumCondemned(layer);
-    redundancy.free_redundancy = FreeRedundancy(group, layer);
+    redundancy.free_redundancy = UsableSlots(group, layer) - required.All(layer);
     const algos::LayerMap map = MapInForce(group, layer);
     for (int e = 0; e < shape.num_experts; ++e) {
       redundancy.replicas_of_expert.push_back(map.num_replicas(ExpertId(e)));
     }
     report.layers.push_back(std::move(redundancy));
   }
-  AddProblems(group, report);
+  AddProblems(group, required, report);
   ReportSurvival(group, report);
   return report;
 }

@@ -154,7 +154,7 @@ void AddState(const GroupStatus& group, const Labels& labels, Page& page) {
     redundancy = std::min(redundancy, layer.free_redundancy);
   }
   page.Gauge("evenkeel_group_slots_condemned", "Slots never to be used again.", labels, condemned);
-  page.Gauge("evenkeel_group_free_redundancy_slots", "Usable slots beyond one for each expert, of the poorest layer.",
+  page.Gauge("evenkeel_group_free_redundancy_slots", "Usable slots beyond those required, of the poorest layer.",
              labels, redundancy);
 }
 

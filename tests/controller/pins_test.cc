@@ -3,6 +3,7 @@
 // What operators have fixed stays where they fixed it.
 #include "controller/core/pins.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -89,6 +90,41 @@ TEST_CASE("with every layer frozen nothing is planned, and it says so", "[pins]"
   CHECK(last.detail.find("2 frozen") != std::string::npos);
   cluster.Rearrange("r1");
   CHECK(cluster.Operation("r1").detail == "rearrange: every layer is frozen");
+}
+
+TEST_CASE("pins take free slots; with none left a layer is shares-only, and it says so", "[pins]") {
+  Cluster cluster(Planned());  // 12 slots, 8 experts
+  StartUnderLoad(cluster);
+  std::vector<algos::Pin> pins;
+  for (int expert = 0; expert < 4; ++expert) {
+    pins.push_back({LayerId(1), ExpertId(expert), RankId(expert)});
+    pins.push_back({LayerId(1), ExpertId(expert), RankId((expert + 1) % 4)});
+  }
+  cluster.Deliver(PinRequested{"pin1", kGroup, {pins.begin(), pins.end() - 1}, {}, "near their caches"});
+  RedundancyReport report = *cluster.coordinator->CheckRedundancy(kGroup);
+  CHECK(report.layers[0].free_redundancy == 4);
+  CHECK(report.layers[1].free_redundancy == 1);
+  CHECK(report.problems.empty());
+  CHECK(cluster.Status().layers[1].free_redundancy == 1);
+
+  cluster.Deliver(PinRequested{"pin2", kGroup, {pins.back()}, {}, "and this one"});
+  report = *cluster.coordinator->CheckRedundancy(kGroup);
+  CHECK(report.layers[1].free_redundancy == 0);
+  REQUIRE(report.problems.size() == 1);
+  CHECK(report.problems[0] == "layer 1 has no free slot left beside experts and pins: only its shares can change");
+  CHECK(report.ranks_may_be_lost_serving == 1);
+  CHECK(report.ranks_may_be_lost_rebalancing == 0);
+  CHECK(report.ranks_may_be_lost_at_once == 0);
+
+  // It is so.
+  const auto all_hold = [&] {
+    return std::ranges::all_of(pins, [&](const algos::Pin& pin) { return Holds(cluster, pin); });
+  };
+  REQUIRE(cluster.RunUntil(all_hold));
+  const algos::Placement before = cluster.coordinator->GetMaps(kGroup)->layers[1].placement;
+  cluster.Rearrange("r1", "random");
+  cluster.Run(absl::Seconds(30));
+  CHECK(cluster.coordinator->GetMaps(kGroup)->layers[1].placement == before);
 }
 
 TEST_CASE("pins survive the controller", "[pins]") {

@@ -55,6 +55,19 @@ TEST_CASE("what is out of reach is an alert as the group forms, and names who is
   CHECK(AnyContains(report.problems, "2 of 2 layers do not"));
 }
 
+TEST_CASE("what a group is to survive takes free slots, and leaves what may be lost as it is", "[survival]") {
+  const auto [slots_per_rank, asked, free] =
+      GENERATE(table<int, int, int>({{3, 0, 4}, {3, 1, -4}, {4, 1, 0}, {4, 9, -16}}));
+  CAPTURE(slots_per_rank, asked);
+  Cluster cluster(Surviving(slots_per_rank, asked));
+  Start(cluster);
+  const RedundancyReport report = *cluster.coordinator->CheckRedundancy(kGroup);
+  CHECK(report.layers[0].free_redundancy == free);  // of 4 ranks with 8 experts
+  CHECK(report.ranks_may_be_lost_serving == (slots_per_rank == 3 ? 1 : 2));
+  CHECK(report.ranks_may_be_lost_rebalancing == 1);
+  CHECK_FALSE(AnyContains(report.problems, "only its shares can change"));  // replicas may still trade places
+}
+
 TEST_CASE("load takes no protection that is asked for", "[survival]") {
   const auto [policy, asked] = GENERATE(table<std::string, int>({{"greedy", 0}, {"greedy", 1}, {"flex", 1}}));
   CAPTURE(policy, asked);
