@@ -6,7 +6,7 @@ set -euo pipefail
 evenkeel_build_packages=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
   g++ pkg-config ca-certificates curl python3
-  libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
+  libgrpc++-dev libgrpc-dev libssl-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev libspdlog-dev libfmt-dev catch2 libucx-dev libsqlite3-dev libyaml-dev nlohmann-json3-dev
   libcpp-httplib-dev prometheus-cpp-dev
 )

@@ -69,7 +69,7 @@ struct LayerStatus {
   int num_slots_verified = 0;  // content confirmed, not in the map
   int num_slots_free = 0;
   int num_slots_condemned = 0;
-  int free_redundancy = 0;  // usable slots beyond one for each expert (rule 27); at 0 the layer is shares-only
+  int free_redundancy = 0;             // usable slots beyond what experts, pins and survive take (rule 27)
   std::vector<ExpertId> experts_lost;  // without a live replica: their tokens go nowhere
 };
 
