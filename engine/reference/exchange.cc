@@ -25,10 +25,10 @@ constexpr int kBacklog = 1024;
 
 std::string Errno(absl::string_view what) { return absl::StrCat(what, ": ", std::strerror(errno)); }
 
-// The short path of a socket, through the open directory: sun_path holds 107 characters only.
 // Of engines' sockets: for owner and group alone.
 constexpr mode_t kSocketMode = 0660;
 
+// The short path of a socket, through the open directory: sun_path holds 107 characters only.
 sockaddr_un AddressOf(int dir_fd, int rank) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
