@@ -132,8 +132,10 @@ def serve_by_one_process_for_all_ranks(daemons: list[subprocess.Popen], settings
         return sum(member.get("attached", False) for member in keelctl("groups", "--group=default")["members"])
 
     wait_for("both ranks to be attended to", lambda: attached() == RANKS)
-    killed = subprocess.run(["pgrep", "-f", "evenkeel-agent .*--rank=0"], capture_output=True, text=True, check=True).stdout.split()
-    subprocess.run(["kill", "-9", *killed], check=True)
+    killed = [path for path in pathlib.Path("/proc").glob("[0-9]*") if b"evenkeel-agent\0" in (path / "cmdline").read_bytes()
+              and b"--rank=0" in (path / "cmdline").read_bytes()]
+    assert len(killed) == 1, killed
+    os.kill(int(killed[0].name), 9)
     wait_for("the agent of rank 0 to be noticed missing", lambda: attached() == RANKS - 1)
     wait_for("it to be back", lambda: attached() == RANKS)
     print("one process keeps the agents of all ranks")
