@@ -115,6 +115,23 @@ TEST_CASE("a placement after which steps take longer is rolled back, and the con
   CHECK(cluster.Status().totals.moves > moves);
 }
 
+TEST_CASE("a placement that cannot be rolled back now is told as such", "[guard]") {
+  Cluster::Options options = Plans(Guarded());
+  options.settings.defaults.guard.slowdown_max = 0.1;
+  options.settings.defaults.shares_enabled = false;
+  Cluster cluster(options);
+  StepsTake(cluster, 20 * kMs);
+  StartUnderLoad(cluster);
+  REQUIRE(cluster.RunUntil([&] { return cluster.Status().totals.moves > 0; }));
+  REQUIRE(cluster.RunUntil([&] { return cluster.Status().running_operation.empty(); }));
+  StepsTake(cluster, 30 * kMs);
+  cluster.hold_plans = true;
+  cluster.Rearrange("r1");
+  REQUIRE(cluster.RunUntil([&] { return !cluster.Status().held.empty(); }));
+  CHECK(cluster.Status().held.find("not undone: rearrangement r1 is running") != std::string::npos);
+  CHECK(cluster.Status().totals.guard_undone == 0);
+}
+
 TEST_CASE("a placement after which steps take no longer stays", "[guard]") {
   Cluster::Options options = Plans(Guarded());
   options.settings.defaults.guard.slowdown_max = 0.1;

@@ -5,8 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
+#include "algos/base/status_macros.h"
 #include "controller/core/pause.h"
 #include "controller/core/planning/holding.h"
 #include "controller/core/planning/map_diff.h"
@@ -35,19 +37,21 @@ Publisher::LayerMaps SharesBefore(const GroupState& group) {
   return before;
 }
 
-// Goes back to what was before the operation; what was done.
-std::string UndoOperation(Planning planning, const std::string& operation_id, absl::Time now, Effects& effects) {
+// Goes back to what was before the operation; the operation that does.
+absl::StatusOr<std::string> UndoOperation(Planning planning, const std::string& operation_id, absl::Time now,
+                                          Effects& effects) {
   GroupState& group = planning.group;
-  absl::StatusOr<NamedPlacements> before = PlacementsOf(group, {.operation_id = operation_id});
-  if (!before.ok()) return absl::StrCat("nothing is left to undo: ", before.status().message());
+  EVENKEEL_ASSIGN_OR_RETURN(NamedPlacements before, PlacementsOf(group, {.operation_id = operation_id}));
   RearrangeRequested request{.operation_id = OwnId(planning),
                              .group = group.info.name,
                              .policy = "static",
-                             .layers = std::move(before->layers)};
-  request.placements = std::move(before->placements);
+                             .layers = std::move(before.layers)};
+  request.placements = std::move(before.placements);
   request.cause = Cause::kGuard;
   Rearrange(planning, request, now, effects);
-  return absl::StrCat("undone by ", request.operation_id);
+  const OperationProgress& begun = *planning.operations.Find(request.operation_id);
+  if (begun.state == OperationState::kFailed) return absl::FailedPreconditionError(begun.detail);
+  return request.operation_id;
 }
 
 Publisher::LayerMaps Undo(Planning planning, const Guard::Verdict& verdict, absl::Time now, Effects& effects) {
@@ -56,12 +60,14 @@ Publisher::LayerMaps Undo(Planning planning, const Guard::Verdict& verdict, absl
   std::string done;
   group.guard.Rest(now);
   if (!verdict.operation_id.empty()) {
-    done = UndoOperation(planning, verdict.operation_id, now, effects);
+    const absl::StatusOr<std::string> by = UndoOperation(planning, verdict.operation_id, now, effects);
+    done = by.ok() ? absl::StrCat("undone by ", *by) : absl::StrCat("not undone: ", by.status().message());
+    group.totals.guard_undone += by.ok();
   } else {
     shares = SharesBefore(group);
+    group.totals.guard_undone += !shares.empty();
     done = absl::StrCat("shares of ", shares.size(), " layers are as before again");
   }
-  ++group.totals.guard_undone;
   const std::string what =
       verdict.operation_id.empty() ? "new shares" : absl::StrCat("operation ", verdict.operation_id);
   group.guard_verdict = absl::StrCat("since ", what, " ", verdict.text, ": ", done);
@@ -69,7 +75,7 @@ Publisher::LayerMaps Undo(Planning planning, const Guard::Verdict& verdict, absl
       absl::StrCat("guard: ", group.guard_verdict, "; the controller rests until ",
                    UtcText(group.guard.resting_until())),
       [](const GroupState& g) { return g.guard.resting(g.clock); }, effects);
-  DropOwnPlans(planning, "the guard has undone a change", now, effects);
+  DropOwnPlans(planning, "the guard found a change to slow the engines down", now, effects);
   return shares;
 }
 
