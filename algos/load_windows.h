@@ -11,8 +11,9 @@
 //
 // Time:      passed to each call; may not go back (if it does, the latest one counts).
 // Limits:    num_windows_kept closed windows and those still open, each of layers x (experts + slots) counters, and
-//            layers x experts more for each phase that is counted apart, made when first used and used again. Adding is O(entries) and allocates nothing in steady state; closing is
-//            O(ranks), so amortised a constant for each report.
+//            layers x experts more for each phase that is counted apart, made when first used and used again. Adding
+//            is O(entries) and allocates nothing in steady state; closing is O(ranks), so amortised a constant for
+//            each report.
 //            Tokens that belong to no kept window any more are dropped and counted.
 // Errors:    Add answers kInvalidArgument, naming the entry, and then has added nothing.
 #pragma once
@@ -29,30 +30,9 @@
 #include "algos/placement.h"
 #include "algos/problem.h"
 #include "algos/protocol/messages.h"
+#include "algos/window_span.h"
 
 namespace evenkeel::algos {
-
-// Which tokens are meant: all of them, or those that engines tagged with a phase.
-enum class LoadPhase { kAll, kPrefill, kDecode };
-
-// A closed window beside its loads.
-struct WindowSpan {
-  absl::Time from;          // excluded
-  absl::Time to;            // included
-  uint64_t first_step = 0;  // least and largest engine step of any report that touched it; 0, 0 where none did
-  uint64_t last_step = 0;
-  uint64_t num_tokens = 0;  // over all layers, of all phases
-  uint64_t num_prefill_tokens = 0;
-  uint64_t num_decode_tokens = 0;
-
-  uint64_t NumTokens(LoadPhase phase) const {
-    return phase == LoadPhase::kAll       ? num_tokens
-           : phase == LoadPhase::kPrefill ? num_prefill_tokens
-                                          : num_decode_tokens;
-  }
-
-  friend bool operator==(const WindowSpan&, const WindowSpan&) = default;
-};
 
 class LoadWindows {
  public:
