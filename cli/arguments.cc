@@ -60,7 +60,11 @@ absl::StatusOr<Arguments> Arguments::Parse(std::span<const Option> options, std:
     if (option == options.end()) {
       return absl::InvalidArgumentError(absl::StrCat("--", name, " is not an option of this command"));
     }
-    if (arguments.Has(name)) return absl::InvalidArgumentError(absl::StrCat("--", name, " is given twice"));
+    if (arguments.Has(name)) {
+      const bool joined = option->value.find(',') != std::string_view::npos;
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", name, " is given twice", joined ? "; several values are joined by commas" : ""));
+    }
     if (option->value.empty()) {
       if (equals != std::string::npos) return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value"));
       arguments.values_[name] = "";

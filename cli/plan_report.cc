@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/plan_report.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "algos/base/ids.h"
@@ -14,10 +15,50 @@ namespace evenkeel::cli {
 
 namespace {
 
-double MeanOf(const std::vector<LayerReport>& layers, double LayerReport::*field) {
-  double sum = 0;
-  for (const LayerReport& layer : layers) sum += layer.*field;
-  return layers.empty() ? 1.0 : sum / static_cast<double>(layers.size());
+// What serves of a plan: slots of dead ranks are blank, their shares go to the other replicas in proportion.
+algos::LayerPlan Living(const algos::Problem& problem, const algos::LayerPlan& plan) {
+  if (problem.dead_ranks.empty()) return plan;
+  const algos::Replicas all = algos::Invert(plan.placement, problem.shape.num_experts);
+  algos::LayerPlan living{.placement = plan.placement};
+  for (size_t s = 0; s < plan.placement.expert_of_slot.size(); ++s) {
+    const SlotIdx slot(static_cast<int>(s));
+    if (!problem.IsLive(problem.shape.RankOf(slot))) living.placement.expert_of_slot[s] = kNoExpert;
+  }
+  if (plan.shares.empty()) return living;
+  for (size_t e = 0; e + 1 < all.offsets.size(); ++e) {
+    double sum = 0;
+    const size_t first = living.shares.size();
+    for (auto i = static_cast<size_t>(all.offsets[e]); i < static_cast<size_t>(all.offsets[e + 1]); ++i) {
+      if (!problem.IsLive(problem.shape.RankOf(all.slots[i]))) continue;
+      living.shares.push_back(plan.shares[i]);
+      sum += plan.shares[i];
+    }
+    const auto count = static_cast<double>(living.shares.size() - first);
+    for (size_t i = first; i < living.shares.size(); ++i) {
+      living.shares[i] = sum > 0 ? living.shares[i] / sum : 1 / count;
+    }
+  }
+  return living;
+}
+
+int NumLost(const algos::Placement& placement, std::span<const uint64_t> tokens) {
+  const algos::Replicas replicas = algos::Invert(placement, static_cast<int>(tokens.size()));
+  int lost = 0;
+  for (size_t e = 0; e < tokens.size(); ++e) {
+    lost += tokens[e] > 0 && replicas.slots_of(ExpertId(static_cast<int>(e))).empty();
+  }
+  return lost;
+}
+
+LayerReport Sum(const std::vector<LayerReport>& layers) {
+  LayerReport sum{.before = 0, .after_even = 0, .after_shares = 0, .after_own_shares = 0.0};
+  for (const LayerReport& layer : layers) {
+    sum.before += layer.before, sum.after_even += layer.after_even, sum.after_shares += layer.after_shares;
+    if (!layer.after_own_shares) sum.after_own_shares.reset();
+    if (sum.after_own_shares) *sum.after_own_shares += *layer.after_own_shares;
+    sum.num_moves += layer.num_moves, sum.num_lost_before += layer.num_lost_before;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -50,18 +91,20 @@ PlanReport ReportOn(const algos::Problem& problem, const std::vector<algos::Laye
     const LayerId layer(l);
     const std::span<const uint64_t> tokens = load.layer(layer);
     const algos::LayerPlan& was = before[layer.idx()];
-    algos::LayerPlan plan = after[layer.idx()];
-    LayerReport line{.num_moves = algos::CountMoves(problem.shape, was.placement, plan.placement)};
-    line.before = LevelOf(problem, was, tokens);
+    const algos::LayerPlan serving = Living(problem, was), plan = Living(problem, after[layer.idx()]);
+    LayerReport line{.num_moves = algos::CountMoves(problem.shape, was.placement, after[layer.idx()].placement)};
+    line.num_lost_before = NumLost(serving.placement, tokens);
+    line.before = LevelOf(problem, serving, tokens);
     line.after_even = LevelOf(problem, {.placement = plan.placement}, tokens);
-    if (plan.shares.empty()) plan.shares = SolvedShares(problem, plan.placement, tokens);
-    line.after_shares = LevelOf(problem, plan, tokens);
-    report.num_moves += line.num_moves;
+    const algos::Shares best = SolvedShares(problem, plan.placement, tokens);
+    line.after_shares = LevelOf(problem, {.placement = plan.placement, .shares = best}, tokens);
+    if (!plan.shares.empty()) line.after_own_shares = LevelOf(problem, plan, tokens);
     report.layers.push_back(line);
   }
-  report.before = MeanOf(report.layers, &LayerReport::before);
-  report.after_even = MeanOf(report.layers, &LayerReport::after_even);
-  report.after_shares = MeanOf(report.layers, &LayerReport::after_shares);
+  report.all = Sum(report.layers);
+  const double num_layers = std::max(1, problem.num_layers);
+  for (double* mean : {&report.all.before, &report.all.after_even, &report.all.after_shares}) *mean /= num_layers;
+  if (report.all.after_own_shares) *report.all.after_own_shares /= num_layers;
   return report;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -43,7 +44,8 @@ absl::StatusOr<std::vector<algos::Pin>> PinsFrom(const Arguments& arguments, con
     int ids[3] = {0, 0, 0};
     for (size_t i = 0; i < 3; ++i) {
       if (parts.size() != 3 || !absl::SimpleAtoi(parts[i], &ids[i])) {
-        return Wrong(arguments, "pin", absl::StrCat("'", pin, "' is no LAYER:EXPERT:RANK"));
+        return Wrong(arguments, "pin",
+                     absl::StrCat("'", pin, "' is no LAYER:EXPERT:RANK; several are joined by commas"));
       }
       if (ids[i] < 0 || ids[i] >= ends[i]) {
         return Wrong(arguments, "pin", absl::StrCat("there is no ", kNames[i], " ", ids[i], "; there are ", ends[i]));
@@ -61,6 +63,27 @@ absl::StatusOr<std::vector<bool>> DeadRanksFrom(const Arguments& arguments, int 
   dead.assign(static_cast<size_t>(num_ranks), false);
   for (uint32_t rank : ranks) dead[rank] = true;
   return dead;
+}
+
+// One rank, or host, at least must be left to hold the experts.
+absl::StatusOr<algos::Survive> SurviveFrom(const Arguments& arguments, const algos::Problem& problem) {
+  const std::vector<int32_t> host_of_rank = algos::HostOfRank(problem);
+  std::set<int32_t> living_hosts;
+  int living_ranks = 0;
+  for (int r = 0; r < problem.shape.num_ranks; ++r) {
+    if (!problem.IsLive(RankId(r))) continue;
+    ++living_ranks;
+    living_hosts.insert(host_of_rank[static_cast<size_t>(r)]);
+  }
+  const auto from = [&](const char* name, int64_t living) -> absl::StatusOr<int> {
+    EVENKEEL_ASSIGN_OR_RETURN(const int64_t losses, arguments.GetInteger(name, 0, 0, kRanksMax));
+    if (losses == 0 || losses < living) return static_cast<int>(losses);
+    return Wrong(arguments, name, absl::StrCat("there are ", living, "; one at least must be left"));
+  };
+  algos::Survive survive;
+  EVENKEEL_ASSIGN_OR_RETURN(survive.ranks, from("survive-ranks", living_ranks));
+  EVENKEEL_ASSIGN_OR_RETURN(survive.hosts, from("survive-hosts", static_cast<int64_t>(living_hosts.size())));
+  return survive;
 }
 
 }  // namespace
@@ -114,9 +137,6 @@ absl::StatusOr<algos::Problem> ProblemFrom(const Arguments& arguments, const Kno
       return Wrong(arguments, "capacities", "each must be above 0");
     }
   }
-  EVENKEEL_ASSIGN_OR_RETURN(const int64_t ranks, arguments.GetInteger("survive-ranks", 0, 0, kRanksMax));
-  EVENKEEL_ASSIGN_OR_RETURN(const int64_t hosts, arguments.GetInteger("survive-hosts", 0, 0, kRanksMax));
-  problem.survive = {.ranks = static_cast<int>(ranks), .hosts = static_cast<int>(hosts)};
   if (arguments.Has("hosts")) {
     EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> of_rank,
                               NumbersFrom(arguments, "hosts", static_cast<size_t>(problem.shape.num_ranks)));
@@ -127,6 +147,7 @@ absl::StatusOr<algos::Problem> ProblemFrom(const Arguments& arguments, const Kno
       problem.hosts.push_back(static_cast<int32_t>(host));
     }
   }
+  EVENKEEL_ASSIGN_OR_RETURN(problem.survive, SurviveFrom(arguments, problem));
   if (arguments.Has("cost")) {
     EVENKEEL_ASSIGN_OR_RETURN(const std::vector<double> cost, NumbersFrom(arguments, "cost", 2));
     if (cost[0] < 0 || cost[1] < 0 || cost[0] + cost[1] <= 0) {

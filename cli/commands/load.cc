@@ -119,6 +119,9 @@ absl::StatusOr<int> Run(const Context& context) {
   options.timeout = absl::Seconds(timeout);
   options.retry = !arguments.Has("no-retry");
   const std::string prompts_path = arguments.Get("prompts");
+  if (arguments.Has("out")) {
+    EVENKEEL_RETURN_IF_ERROR(CheckOutputs({{"--out", arguments.Get("out")}}, {{"--prompts", prompts_path}}));
+  }
   EVENKEEL_ASSIGN_OR_RETURN(const std::string text, ReadFile(prompts_path, kPromptBytesMax));
   EVENKEEL_ASSIGN_OR_RETURN(const std::vector<Prompt> prompts, InFile(prompts_path, ParsePrompts(text)));
   EVENKEEL_ASSIGN_OR_RETURN(const RankUrls urls, RankUrls::Parse(arguments.Get("url")));

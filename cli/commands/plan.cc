@@ -208,6 +208,8 @@ void PrintSurviving(const Context& context, const algos::Problem& problem, const
 nlohmann::ordered_json LayerJson(const LayerReport& layer, uint64_t expert_bytes) {
   nlohmann::ordered_json json = {{"imbalance_before", layer.before}, {"imbalance_even", layer.after_even}};
   json["imbalance_shares"] = layer.after_shares;
+  if (layer.after_own_shares) json["imbalance_own_shares"] = *layer.after_own_shares;
+  if (layer.num_lost_before > 0) json["experts_lost_before"] = layer.num_lost_before;
   json["moves"] = layer.num_moves;
   if (expert_bytes != 0) json["bytes"] = static_cast<uint64_t>(layer.num_moves) * expert_bytes;
   return json;
@@ -223,10 +225,7 @@ void PrintJson(const Context& context, const Plan& plan, uint64_t expert_bytes) 
                                  {"num_windows", plan.problem.episodes.size()},
                                  {"planning_seconds", plan.seconds}};
   const PlanReport& report = plan.report;
-  json.update({{"imbalance_before", report.before}, {"imbalance_even", report.after_even}});
-  json["imbalance_shares"] = report.after_shares;
-  json["moves"] = report.num_moves;
-  if (expert_bytes != 0) json["bytes"] = static_cast<uint64_t>(report.num_moves) * expert_bytes;
+  json.update(LayerJson(report.all, expert_bytes));
   for (size_t l = 0; l < report.layers.size(); ++l) {
     nlohmann::ordered_json layer = LayerJson(report.layers[l], expert_bytes);
     AddSurviving(SurvivingOf(plan.problem, plan.after[l]), layer);
@@ -242,22 +241,33 @@ void PrintTable(const Context& context, const Plan& plan, uint64_t expert_bytes)
       "%d layers, %d experts in %d slots on %d ranks (%d redundant), %d window%s, policy %s\n\n",
       plan.problem.num_layers, shape.num_experts, shape.num_slots(), shape.num_ranks, shape.num_redundant(),
       num_windows, num_windows == 1 ? "" : "s", plan.policy);
-  std::vector<std::string> header = {">LAYER", ">BEFORE", ">EVEN", ">SHARES", ">MOVES"};
+  const PlanReport& report = plan.report;
+  const bool own =
+      std::ranges::any_of(report.layers, [](const auto& layer) { return layer.after_own_shares.has_value(); });
+  std::vector<std::string> header = {">LAYER", ">BEFORE", ">EVEN", ">SHARES"};
+  if (own) header.push_back(">ITS SHARES");
+  header.push_back(">MOVES");
   if (expert_bytes != 0) header.push_back(">BYTES");
   Table table(header);
-  const auto add = [&](std::string name, const LayerReport& layer, int64_t moves) {
+  const auto add = [&](std::string name, const LayerReport& layer) {
     std::vector<std::string> cells = {std::move(name), ImbalanceText(layer.before), ImbalanceText(layer.after_even),
-                                      ImbalanceText(layer.after_shares), absl::StrCat(moves)};
-    if (expert_bytes != 0) cells.push_back(BytesText(static_cast<uint64_t>(moves) * expert_bytes));
+                                      ImbalanceText(layer.after_shares)};
+    if (own) cells.push_back(layer.after_own_shares ? ImbalanceText(*layer.after_own_shares) : "-");
+    cells.push_back(absl::StrCat(layer.num_moves));
+    if (expert_bytes != 0) cells.push_back(BytesText(static_cast<uint64_t>(layer.num_moves) * expert_bytes));
     table.AddRow(std::move(cells));
   };
-  for (size_t l = 0; l < plan.report.layers.size(); ++l) {
-    add(absl::StrCat(l), plan.report.layers[l], plan.report.layers[l].num_moves);
-  }
-  const PlanReport& report = plan.report;
-  add("all", {.before = report.before, .after_even = report.after_even, .after_shares = report.after_shares},
-      report.num_moves);
+  for (size_t l = 0; l < report.layers.size(); ++l) add(absl::StrCat(l), report.layers[l]);
+  add("all", report.all);
   context.out << table.ToString();
+  if (own && num_windows > 1) {
+    context.out << "ITS SHARES, which --out writes, are the policy's for what comes next; all columns judge the sum of "
+                   "the windows\n";
+  }
+  if (report.all.num_lost_before > 0) {
+    context.out << absl::StrFormat("BEFORE leaves out the tokens of %d lost expert%s: no living rank holds them\n",
+                                   report.all.num_lost_before, report.all.num_lost_before == 1 ? "" : "s");
+  }
   if (plan.problem.survive.any()) PrintSurviving(context, plan.problem, plan.after);
   context.err << absl::StrFormat("planned in %.3g ms\n", plan.seconds * 1e3);
   if (context.arguments.Has("out")) context.err << "written to " << context.arguments.Get("out") << "\n";
@@ -266,6 +276,10 @@ void PrintTable(const Context& context, const Plan& plan, uint64_t expert_bytes)
 absl::StatusOr<int> Run(const Context& context) {
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t bytes, context.arguments.GetInteger("expert-bytes", 0, 1, int64_t{1} << 40));
   EVENKEEL_RETURN_IF_ERROR(FindMapFormat(context.arguments.Get("format", "evenkeel")).status());
+  if (context.arguments.Has("out")) {
+    EVENKEEL_RETURN_IF_ERROR(
+        CheckOutputs({{"--out", context.arguments.Get("out")}}, {{"--loads", context.arguments.Get("loads")}}));
+  }
   EVENKEEL_ASSIGN_OR_RETURN(const Plan plan, PlanFrom(context.arguments));
   EVENKEEL_RETURN_IF_ERROR(WritePlan(context, plan));
   (context.json ? PrintJson : PrintTable)(context, plan, static_cast<uint64_t>(bytes));
@@ -279,8 +293,8 @@ const Command kPlanCommand = {
     .summary = "a map for recorded loads, without a cluster",
     .teaching =
         "Plans where experts are to live from recorded loads and prints, for every layer, the imbalance (load of\n"
-        "the busiest rank over the mean rank) before, with tokens split evenly over replicas and with shares, and\n"
-        "the moves: slots that receive an expert their rank did not hold. Before is --current or, without it, the\n"
+        "the busiest rank over the mean rank) before, with tokens split evenly over replicas and by the best shares,\n"
+        "and the moves: slots that receive an expert their rank did not hold. Before is --current or, without it, the\n"
         "placement that every engine starts with; plans without --current, --max-moves and --layers are for a fresh\n"
         "start. Several windows are several episodes to policies that look at them one by one, one sum to others.\n"
         "  keelctl plan --loads=counts.npy --window=-20: --ranks=32 --slots-per-rank=9 --out=plan.json\n"

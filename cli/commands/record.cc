@@ -35,6 +35,7 @@ algos::Load LoadOf(const v1::GroupStats& stats) {
 
 absl::StatusOr<int> Run(const Context& context) {
   EVENKEEL_ASSIGN_OR_RETURN(const int64_t wanted, context.arguments.GetInteger("windows", 60, 1, 100'000));
+  EVENKEEL_RETURN_IF_ERROR(CheckOutputs({{"FILE", context.arguments.Get("FILE")}}));
   v1::GetGroupRequest group_request;
   group_request.set_group(context.arguments.Get("group"));
   v1::Group group;

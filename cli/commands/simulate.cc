@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -131,39 +130,55 @@ absl::StatusOr<SimulationOptions> OptionsFrom(const Arguments& arguments, const 
   return options;
 }
 
-// One file for each run but the first, which never changes its maps.
+// out.jsonl and deepseek/20: out.deepseek-20.jsonl.
+std::string PathOf(const std::string& path, std::string run) {
+  std::ranges::replace(run, '/', '-');
+  const size_t slash = path.rfind('/'), dot = path.rfind('.');
+  if (dot == std::string::npos || (slash != std::string::npos && dot < slash)) return absl::StrCat(path, ".", run);
+  return absl::StrCat(path.substr(0, dot), ".", run, path.substr(dot));
+}
+
+// Where the maps of each run go: a file for each but the first, which never changes its maps.
+std::map<std::string, std::string> MapsPaths(const Arguments& arguments, const std::vector<SimulationRun>& runs) {
+  std::map<std::string, std::string> paths;
+  if (!arguments.Has("maps")) return paths;
+  const std::string path = arguments.Get("maps");
+  for (size_t r = 1; r < runs.size(); ++r) {
+    paths[runs[r].name] = runs.size() > 2 ? PathOf(path, runs[r].name) : path;
+  }
+  return paths;
+}
+
 class MapsFiles {
  public:
-  static absl::StatusOr<MapsFiles> Create(const std::string& path, const std::vector<SimulationRun>& runs,
-                                          int num_experts) {
+  static absl::StatusOr<MapsFiles> Create(const std::map<std::string, std::string>& paths, int num_experts) {
     MapsFiles files;
-    if (path.empty()) return files;
-    for (size_t r = 1; r < runs.size(); ++r) {
-      EVENKEEL_ASSIGN_OR_RETURN(files.files_[runs[r].name],
-                                MapsFile::Create(runs.size() > 2 ? PathOf(path, runs[r].name) : path, num_experts));
+    for (const auto& [run, path] : paths) {
+      EVENKEEL_ASSIGN_OR_RETURN(MapsFile file, MapsFile::Create(path, num_experts));
+      files.files_.emplace(run, std::move(file));
     }
     return files;
   }
 
   void Write(const std::string& run, const algos::MapChange& change) {
-    if (const auto file = files_.find(run); file != files_.end()) file->second->Write(change);
+    if (const auto file = files_.find(run); file != files_.end()) file->second.Write(change);
   }
-  absl::Status Close() {
-    for (auto& [run, file] : files_) EVENKEEL_RETURN_IF_ERROR(file->Close());
+  absl::Status Commit() {
+    for (auto& [run, file] : files_) EVENKEEL_RETURN_IF_ERROR(file.Commit());
     return absl::OkStatus();
   }
 
  private:
-  // out.jsonl and deepseek/20: out.deepseek-20.jsonl.
-  static std::string PathOf(const std::string& path, std::string run) {
-    std::ranges::replace(run, '/', '-');
-    const size_t slash = path.rfind('/'), dot = path.rfind('.');
-    if (dot == std::string::npos || (slash != std::string::npos && dot < slash)) return absl::StrCat(path, ".", run);
-    return absl::StrCat(path.substr(0, dot), ".", run, path.substr(dot));
-  }
-
-  std::map<std::string, std::unique_ptr<MapsFile>> files_;
+  std::map<std::string, MapsFile> files_;
 };
+
+absl::Status CheckFiles(const Arguments& arguments, const std::map<std::string, std::string>& maps_paths) {
+  std::vector<NamedPath> outputs, inputs = {{"TIMELINE", arguments.Get("TIMELINE")}};
+  for (const auto& [run, path] : maps_paths) outputs.push_back({"--maps", path});
+  if (arguments.Has("report")) outputs.push_back({"--report", arguments.Get("report")});
+  if (arguments.Has("map")) inputs.push_back({"--map", arguments.Get("map")});
+  return CheckOutputs(outputs, inputs);
+}
 
 // As a reader of `digits` decimals sees it.
 double Rounded(double value, int digits) {
@@ -282,8 +297,9 @@ absl::StatusOr<int> Run(const Context& context) {
   EVENKEEL_ASSIGN_OR_RETURN(const std::vector<algos::Load> timeline, ReadLoads(path));
   EVENKEEL_ASSIGN_OR_RETURN(const SimulationOptions options, OptionsFrom(context.arguments, timeline.front()));
   EVENKEEL_ASSIGN_OR_RETURN(const std::vector<SimulationRun> runs, PlanRuns(options));
-  EVENKEEL_ASSIGN_OR_RETURN(MapsFiles maps,
-                            MapsFiles::Create(context.arguments.Get("maps"), runs, options.shape.num_experts));
+  const std::map<std::string, std::string> maps_paths = MapsPaths(context.arguments, runs);
+  EVENKEEL_RETURN_IF_ERROR(CheckFiles(context.arguments, maps_paths));
+  EVENKEEL_ASSIGN_OR_RETURN(MapsFiles maps, MapsFiles::Create(maps_paths, options.shape.num_experts));
   Simulation simulation;
   {
     Progress progress(context.err, context.err_terminal, runs.size() * timeline.size());
@@ -292,7 +308,7 @@ absl::StatusOr<int> Run(const Context& context) {
         .on_map = [&](const std::string& run, const algos::MapChange& change) { maps.Write(run, change); }};
     EVENKEEL_ASSIGN_OR_RETURN(simulation, Simulate(timeline, options, observer));
   }
-  EVENKEEL_RETURN_IF_ERROR(maps.Close());
+  EVENKEEL_RETURN_IF_ERROR(maps.Commit());
   if (context.arguments.Has("report")) {
     EVENKEEL_RETURN_IF_ERROR(
         WriteFile(context.arguments.Get("report"), RenderReport({path, timeline, options, simulation})));

@@ -3,16 +3,54 @@
 
 #include <unistd.h>
 
-#include <cstdio>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
+
+#include "absl/memory/memory.h"
+
+#include "algos/base/status_macros.h"
 
 namespace evenkeel::cli {
 
+namespace {
+
+namespace fs = std::filesystem;
+
+absl::Status CannotWrite(const std::string& path, std::string_view why) {
+  return absl::UnavailableError(absl::StrCat("write ", path, ": ", std::string(why)));
+}
+
+// Whether `path` could be created, or replaced; nothing is.
+absl::Status CheckWritable(const std::string& path) {
+  const auto wrong = [&](const char* why) {
+    return absl::InvalidArgumentError(absl::StrCat("write ", path, ": ", why));
+  };
+  std::error_code error;
+  if (path.empty()) return absl::InvalidArgumentError("write a file: its name is empty");
+  if (fs::is_directory(path, error)) return wrong("it is a folder");
+  fs::path folder = fs::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  if (!fs::is_directory(folder, error)) return wrong("there is no such folder");
+  const bool special = fs::exists(path, error) && !fs::is_regular_file(path, error);
+  if (access(special ? path.c_str() : folder.c_str(), W_OK) != 0) {
+    return wrong(special ? "no permission to write to it" : "no permission to write into its folder");
+  }
+  return absl::OkStatus();
+}
+
+bool IsSameFile(const std::string& a, const std::string& b) {
+  std::error_code error;
+  if (fs::equivalent(a, b, error)) return true;
+  return fs::weakly_canonical(a, error) == fs::weakly_canonical(b, error);
+}
+
+}  // namespace
+
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t bytes_max) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) {
+  if (fs::is_directory(path, error)) {
     return absl::NotFoundError(absl::StrCat("open ", path, ": it is a folder"));
   }
   std::ifstream file(path, std::ios::binary);
@@ -32,28 +70,58 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t bytes_max) 
   return bytes;
 }
 
-absl::Status WriteFile(const std::string& path, std::string_view bytes) {
+absl::StatusOr<std::unique_ptr<OutFile>> OutFile::Create(const std::string& path) {
+  EVENKEEL_RETURN_IF_ERROR(CheckWritable(path));
   std::error_code error;
-  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
-    std::ofstream device(path, std::ios::binary);  // a pipe or /dev/stdout: nothing to rename
-    device << bytes << std::flush;
-    return device ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("write ", path, ": failed"));
-  }
-  const std::string beside = absl::StrCat(path, ".", getpid(), ".part");
-  {
-    std::ofstream file(beside, std::ios::binary | std::ios::trunc);
-    file << bytes << std::flush;
-    if (!file) {
-      std::filesystem::remove(beside, error);
-      return absl::UnavailableError(
-          absl::StrCat("write ", path, ": failed; is there such a folder, room in it, and permission"));
+  const bool special = fs::exists(path, error) && !fs::is_regular_file(path, error);
+  auto file = absl::WrapUnique(new OutFile(path, special ? "" : absl::StrCat(path, ".", getpid(), ".part")));
+  if (!file->file_) return CannotWrite(path, std::strerror(errno));
+  return file;
+}
+
+OutFile::OutFile(std::string path, std::string beside)
+    : path_(std::move(path)),
+      beside_(std::move(beside)),
+      file_(beside_.empty() ? path_ : beside_, std::ios::binary | std::ios::trunc) {}
+
+OutFile::~OutFile() {
+  std::error_code error;
+  if (file_.is_open() && !beside_.empty()) fs::remove(beside_, error);
+}
+
+absl::Status OutFile::Commit() {
+  file_ << std::flush;
+  if (!file_) return CannotWrite(path_, "failed; is there room in its folder?");
+  std::error_code error;
+  if (!beside_.empty()) fs::rename(beside_, path_, error);
+  if (error) return CannotWrite(path_, error.message());
+  file_.close();
+  return absl::OkStatus();
+}
+
+absl::Status WriteFile(const std::string& path, std::string_view bytes) {
+  EVENKEEL_ASSIGN_OR_RETURN(const std::unique_ptr<OutFile> file, OutFile::Create(path));
+  file->Write(bytes);
+  return file->Commit();
+}
+
+absl::Status CheckOutputs(const std::vector<NamedPath>& outputs, const std::vector<NamedPath>& inputs) {
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const auto& [option, path] = outputs[i];
+    if (const absl::Status writable = CheckWritable(path); !writable.ok()) {
+      return absl::Status(writable.code(), absl::StrCat(option, ": ", writable.message()));
     }
-  }
-  std::filesystem::rename(beside, path, error);
-  if (error) {
-    const std::string why = error.message();
-    std::filesystem::remove(beside, error);
-    return absl::UnavailableError(absl::StrCat("write ", path, ": ", why));
+    for (size_t j = 0; j < i; ++j) {
+      if (IsSameFile(path, outputs[j].path)) {
+        return absl::InvalidArgumentError(absl::StrCat(outputs[j].option, " and ", option, " are one file: ", path));
+      }
+    }
+    for (const NamedPath& input : inputs) {
+      if (IsSameFile(path, input.path)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(option, "=", path, " would replace what is read: ", input.option, " is that file"));
+      }
+    }
   }
   return absl::OkStatus();
 }

@@ -132,10 +132,11 @@ absl::StatusOr<NpyArray> ParseNpy(std::string_view bytes) {
   EVENKEEL_ASSIGN_OR_RETURN(array.shape, ShapeOf(shape));
   // Sizes come from the file: the product is bounded by what the file holds before it is used.
   const size_t num_values = parts.data.size() / reader.size;
-  size_t product = 1;
+  const bool is_empty = std::ranges::find(array.shape, size_t{0}) != array.shape.end();
+  size_t product = is_empty ? 0 : 1;
   bool fits = parts.data.size() % reader.size == 0;
   for (size_t size : array.shape) {
-    if (size != 0 && product > num_values / size) fits = false;
+    if (!is_empty && product > num_values / size) fits = false;
     product = fits ? product * size : product;
   }
   if (!fits || product != num_values) {

@@ -3,19 +3,12 @@
 
 #include <cstddef>
 
-#include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "algos/base/status_macros.h"
+
 namespace evenkeel::cli {
-
-namespace {
-
-absl::Status CannotWrite(const std::string& path) {
-  return absl::UnavailableError(absl::StrCat("write ", path, ": failed; is there such a folder, and room?"));
-}
-
-}  // namespace
 
 std::string MapLine(const algos::MapChange& change, int num_experts) {
   std::string line = absl::StrCat("{\"window\":", change.window, ",\"layer\":", change.layer.value(), ",\"slots\":[");
@@ -42,15 +35,9 @@ std::string MapLine(const algos::MapChange& change, int num_experts) {
   return absl::StrCat(line, "}\n");
 }
 
-absl::StatusOr<std::unique_ptr<MapsFile>> MapsFile::Create(const std::string& path, int num_experts) {
-  auto file = absl::WrapUnique(new MapsFile(path, num_experts));
-  if (!file->file_) return CannotWrite(path);
-  return file;
-}
-
-absl::Status MapsFile::Close() {
-  file_.close();
-  return file_ ? absl::OkStatus() : CannotWrite(path_);
+absl::StatusOr<MapsFile> MapsFile::Create(const std::string& path, int num_experts) {
+  EVENKEEL_ASSIGN_OR_RETURN(std::unique_ptr<OutFile> file, OutFile::Create(path));
+  return MapsFile(std::move(file), num_experts);
 }
 
 }  // namespace evenkeel::cli

@@ -7,17 +7,18 @@
 // From window t on, layer l holds these experts in its slots, rank-major, and splits each expert's tokens by these
 // shares; without "shares" evenly.
 //
-// Errors:    kUnavailable for a file that cannot be written, told by Create and Close.
+// Errors:    those of OutFile; there is no file of that name before Commit.
 #pragma once
 
-#include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "algos/replay/replay.h"
+#include "cli/files/file.h"
 
 namespace evenkeel::cli {
 
@@ -25,17 +26,16 @@ std::string MapLine(const algos::MapChange& change, int num_experts);
 
 class MapsFile {
  public:
-  static absl::StatusOr<std::unique_ptr<MapsFile>> Create(const std::string& path, int num_experts);
+  static absl::StatusOr<MapsFile> Create(const std::string& path, int num_experts);
 
-  void Write(const algos::MapChange& change) { file_ << MapLine(change, num_experts_); }
-  absl::Status Close();
+  void Write(const algos::MapChange& change) { file_->Write(MapLine(change, num_experts_)); }
+  absl::Status Commit() { return file_->Commit(); }
 
  private:
-  MapsFile(const std::string& path, int num_experts) : path_(path), num_experts_(num_experts), file_(path) {}
+  MapsFile(std::unique_ptr<OutFile> file, int num_experts) : file_(std::move(file)), num_experts_(num_experts) {}
 
-  const std::string path_;
-  const int num_experts_;
-  std::ofstream file_;
+  std::unique_ptr<OutFile> file_;
+  int num_experts_;
 };
 
 }  // namespace evenkeel::cli

@@ -89,26 +89,64 @@ TEST_CASE("shares are never worse than an even split, and means and moves are th
     CHECK(layer.after_shares <= layer.after_even + 1e-9);
     CHECK(layer.after_shares >= 1);
   }
-  CHECK(report.before == Approx((report.layers[0].before + report.layers[1].before) / 2));
-  CHECK(report.num_moves == report.layers[0].num_moves + report.layers[1].num_moves);
+  CHECK(report.all.before == Approx((report.layers[0].before + report.layers[1].before) / 2));
+  CHECK(report.all.num_moves == report.layers[0].num_moves + report.layers[1].num_moves);
+  CHECK(!report.all.after_own_shares);
   const PlanReport still = ReportOn(problem, before, before);
-  CHECK(still.num_moves == 0);
-  CHECK(still.before == still.after_even);
+  CHECK(still.all.num_moves == 0);
+  CHECK(still.all.before == still.all.after_even);
 }
 
-TEST_CASE("shares of a plan count as they are; others are solved by costs and capacities", "[report]") {
+TEST_CASE("a plan's own shares are judged beside the best, which are solved by costs and capacities", "[report]") {
   Problem problem{.shape = {.num_experts = 1, .num_ranks = 2, .slots_per_rank = 1}, .num_layers = 1};
   problem.episodes = {{.num_layers = 1, .num_experts = 1, .tokens = {100}}};
   const LayerPlan both{.placement = {.expert_of_slot = {ExpertId(0), ExpertId(0)}}, .shares = {0.75, 0.25}};
-  CHECK(ReportOn(problem, {both}, {both}).after_shares == Approx(1.5));
+  const PlanReport report = ReportOn(problem, {both}, {both});
+  CHECK(*report.all.after_own_shares == Approx(1.5));
+  CHECK(report.all.after_shares == Approx(1.0));
   problem.capacities = {3, 1};
-  CHECK(ReportOn(problem, {both}, {both}).after_shares == Approx(1.0));
-  CHECK(ReportOn(problem, {both}, {{.placement = both.placement}}).after_shares == Approx(1.0));
+  CHECK(*ReportOn(problem, {both}, {both}).all.after_own_shares == Approx(1.0));
+  CHECK(ReportOn(problem, {both}, {{.placement = both.placement}}).all.after_shares == Approx(1.0));
   CHECK(SolvedShares(problem, both.placement, problem.episodes[0].tokens)[0] == Approx(0.75));
   problem.cost.per_expert = 20;
   // Both ranks use the expert, so each has (100 + 40) / 4 where perfect balance has 120 / 4.
-  CHECK(ReportOn(problem, {both}, {{.placement = both.placement}}).after_shares == Approx(140.0 / 120.0));
+  CHECK(ReportOn(problem, {both}, {{.placement = both.placement}}).all.after_shares == Approx(140.0 / 120.0));
   CHECK(SolvedShares(problem, both.placement, problem.episodes[0].tokens)[0] == Approx(0.85));
+}
+
+TEST_CASE("slots of dead ranks serve nothing, and experts that they alone held are lost", "[report]") {
+  Problem problem{.shape = {.num_experts = 3, .num_ranks = 3, .slots_per_rank = 2}, .num_layers = 1};
+  problem.episodes = {{.num_layers = 1, .num_experts = 3, .tokens = {300, 60, 90}}};
+  problem.dead_ranks = {false, false, true};
+  const auto placed = [](std::vector<int> experts) {
+    Placement placement;
+    for (int expert : experts) placement.expert_of_slot.push_back(ExpertId(expert));
+    return placement;
+  };
+  // Of expert 0 a third is on the dead rank; expert 2 is on it alone.
+  const LayerPlan before{.placement = placed({0, 1, 0, 0, 0, 2}), .shares = {0.25, 0.25, 0.25, 0.25, 1, 1}};
+  const LayerPlan after{.placement = placed({0, 1, 0, 2, 0, 2})};
+  const PlanReport report = ReportOn(problem, {before}, {after});
+  CHECK(report.all.num_lost_before == 1);
+  // Rank 0 has a third of expert 0 and all of expert 1: 160; rank 1 has 200; the mean is 180.
+  CHECK(report.all.before == Approx(200.0 / 180));
+  CHECK(report.all.after_even == Approx(240.0 / 225));
+  CHECK(report.all.after_shares == Approx(1));
+}
+
+TEST_CASE("no imbalance is below 1, whichever ranks are dead", "[report]") {
+  const uint64_t seed = GENERATE(range<uint64_t>(1, 31));
+  CAPTURE(seed);
+  Rng rng(seed);
+  Problem problem = RandomProblem(rng);
+  problem.dead_ranks.assign(static_cast<size_t>(problem.shape.num_ranks), false);
+  problem.dead_ranks[rng.Below(problem.dead_ranks.size())] = true;
+  const auto before = RandomPlans(problem, rng), after = RandomPlans(problem, rng);
+  for (const LayerReport& layer : ReportOn(problem, before, after).layers) {
+    CHECK(layer.before >= 1);
+    CHECK(layer.after_shares >= 1);
+    CHECK(layer.after_even >= layer.after_shares - 1e-9);
+  }
 }
 
 }  // namespace

@@ -199,6 +199,46 @@ TEST_CASE("what is wrong is named, with the option or the place", "[simulate]") 
   CHECK(keelctl.out.empty());
 }
 
+TEST_CASE("files that cannot be written are named before anything is run, and nothing is left of them", "[simulate]") {
+  Keelctl keelctl;
+  const auto refused = [&](std::vector<std::string> options, const std::string& complaint) {
+    options.insert(options.begin(), {"--slots-per-rank=2", "--policy=greedy"});
+    CAPTURE(options);
+    CHECK(keelctl.Run(options, true) == 2);
+    CHECK(keelctl.Complains(complaint));
+    CHECK_FALSE(keelctl.Complains("of 24"));  // the bar
+    CHECK(keelctl.out.empty());
+  };
+  const std::string at = keelctl.folder.path.string();
+  refused({"--maps=" + at + "/x", "--report=" + at + "/x"}, "--maps and --report are one file");
+  refused({"--maps=" + at + "/x", "--report=" + at + "/../" + keelctl.folder.path.filename().string() + "/x"},
+          "--maps and --report are one file");
+  refused({"--report=" + at + "/t.npy"}, "would replace what is read: TIMELINE is that file");
+  refused({"--maps=" + at}, "it is a folder");
+  refused({"--report=" + at + "/no/r.html"}, "--report: write " + at + "/no/r.html: there is no such folder");
+  CHECK(std::distance(fs::directory_iterator(keelctl.folder.path), {}) == 1);  // t.npy
+}
+
+TEST_CASE("maps have their name when they are whole", "[simulate]") {
+  Keelctl keelctl;
+  REQUIRE(WriteFile(keelctl.folder.At("m"), "old").ok());
+  {
+    const auto file = OutFile::Create(keelctl.folder.At("m"));
+    REQUIRE(file.ok());
+    (*file)->Write("new, ");
+    CHECK(Read(keelctl.folder.At("m")) == "old");
+  }
+  CHECK(Read(keelctl.folder.At("m")) == "old");
+  CHECK(std::distance(fs::directory_iterator(keelctl.folder.path), {}) == 2);
+  const auto file = OutFile::Create(keelctl.folder.At("m"));
+  REQUIRE(file.ok());
+  (*file)->Write("new, ");
+  (*file)->Write("whole");
+  REQUIRE((*file)->Commit().ok());
+  CHECK(Read(keelctl.folder.At("m")) == "new, whole");
+  CHECK(std::distance(fs::directory_iterator(keelctl.folder.path), {}) == 2);
+}
+
 TEST_CASE("a timeline must be one", "[simulate]") {
   Keelctl keelctl;
   CHECK(keelctl.RunWords({"simulate"}) == 2);

@@ -37,7 +37,7 @@ TO_A_CONTROLLER = """
 2 | map --hosts=0 | --hosts goes with --rank
 2 | map --rank=0 --avoid=7 | 7
 2 | map --format=xml --out={F}/x | format 'xml': there are evenkeel|expert_map|sglang|trtllm
-3 | map --out={nowhere}/x | write {nowhere}/x: failed
+2 | map --out={nowhere}/x | write {nowhere}/x: there is no such folder
 2 | map --layers=4 | layer 4 of group tinymoe: its layers are 0 to 3
 2 | map --layers=3-1 | '3-1' is neither a number nor a range like 3-5
 2 | map --layers=a | 'a' is neither a number nor a range like 3-5
@@ -70,7 +70,7 @@ TO_A_CONTROLLER = """
 2 | heat --layers=77 | layer 77: the group's layers are 0 to 3
 2 | record | FILE is missing: the .npy file to write
 2 | map save | FILE is missing
-3 | map save {nowhere}/m.json | write {nowhere}/m.json: failed
+2 | map save {nowhere}/m.json | write {nowhere}/m.json: there is no such folder
 2 | map apply | FILE is missing: a map in any of the forms of 'convert'
 1 | map apply {nowhere} | open {nowhere}: no such file
 1 | map apply {F} | open {F}: it is a folder
@@ -128,7 +128,7 @@ OF_FILES = """
 2 | {PLAN} --loads={F}/ok.npy --pin=0:99@0 | '0:99@0' is no LAYER:EXPERT:RANK
 2 | {PLAN} --loads={F}/ok.npy --max-moves=-1 | --max-moves=-1: must be a whole number
 1 | {PLAN} --loads={F}/ok.npy --current={nowhere} | open {nowhere}: no such file
-3 | {PLAN} --loads={F}/ok.npy --out={nowhere}/x | write {nowhere}/x: failed
+2 | {PLAN} --loads={F}/ok.npy --out={nowhere}/x | --out: write {nowhere}/x: there is no such folder
 2 | {PLAN} --loads={F}/ok.npy --format=nope --out={F}/x | format 'nope': there are evenkeel|expert_map|sglang|trtllm
 2 | simulate | TIMELINE is missing
 1 | simulate {nowhere} --ranks=2 --slots-per-rank=5 | open {nowhere}: no such file
