@@ -16,140 +16,11 @@ For PyTorch there is evenkeel.torch.
 """
 
 import ctypes
-import os
-import pathlib
 
-ABI_VERSION = 6
-
-# evenkeel_phase
-OTHER, PREFILL, DECODE = 0, 1, 2
-# evenkeel_kind; only real steps are counted as load
-REAL, DUMMY, PROFILE = 0, 1, 2
-# evenkeel_count_place
-COUNT_AFTER_DISPATCH, COUNT_ROUTER = 0, 1
-# evenkeel_routing
-ROUTING_SENDER, ROUTING_REPLICATED = 0, 1
-
-# evenkeel_prefer
-PREFER_NONE, PREFER_NEAR, PREFER_REMOTE = 0, 1, 2
-
-STATUS_NAMES = {
-    -1: "invalid argument",
-    -2: "failed precondition",
-    -3: "resource exhausted",
-    -4: "permission denied",
-    -5: "internal",
-    -6: "deadline exceeded",
-}
-
-_POST_MOVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32)
-
-
-class EvenkeelError(RuntimeError):
-    """A call was refused. `status` is the evenkeel_status."""
-
-    def __init__(self, status: int, doing: str, message: str = ""):
-        super().__init__(f"{doing}: {message or STATUS_NAMES.get(status, status)}")
-        self.status = status
-
-
-class _Options(ctypes.Structure):
-    _fields_ = [
-        ("abi_version", ctypes.c_uint32),
-        ("directory", ctypes.c_char_p),
-        ("group", ctypes.c_char_p),
-        ("model", ctypes.c_char_p),
-        ("weights_version", ctypes.c_uint64),
-        ("rank", ctypes.c_int32),
-        ("num_ranks", ctypes.c_int32),
-        ("ranks_max", ctypes.c_int32),
-        ("join", ctypes.c_int32),
-        ("num_nodes", ctypes.c_int32),
-        ("num_layers", ctypes.c_int32),
-        ("num_experts", ctypes.c_int32),
-        ("slots_per_rank", ctypes.c_int32),
-        ("num_lanes", ctypes.c_int32),
-        ("num_counting_threads", ctypes.c_int32),
-        ("count_place", ctypes.c_int),
-        ("routing", ctypes.c_int),
-        ("weights_bytes", ctypes.c_uint64),
-    ]
-
-
-class _Error(ctypes.Structure):
-    _fields_ = [("status", ctypes.c_int32), ("message", ctypes.c_char * 256)]
-
-
-class _Dispatch(ctypes.Structure):
-    _fields_ = [("prefer", ctypes.c_int), ("rank", ctypes.c_int32), ("hosts", ctypes.POINTER(ctypes.c_int32)),
-                ("avoid", ctypes.POINTER(ctypes.c_uint32)), ("traffic", ctypes.POINTER(ctypes.c_uint64)),
-                ("seed", ctypes.c_uint64)]
-
-
-_I32, _I64, _U64, _F64 = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_double
-_PTR, _STR, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-
-# Name -> (result, arguments), as in evenkeel.h and evenkeel_cuda.h.
-_SIGNATURES = {
-    "create": (_INT, [ctypes.POINTER(_Options), ctypes.POINTER(_PTR), ctypes.POINTER(_Error)]),
-    "alloc_weights": (_PTR, [_PTR, _U64]),
-    "add_tensor": (_INT, [_PTR, _I32, _STR, _STR, _PTR, _U64, _U64, ctypes.POINTER(_Error)]),
-    "on_post_move": (_INT, [_PTR, _POST_MOVE, _PTR]),
-    "initial_expert": (_I32, [_PTR, _I32, _I32]),
-    "ready": (_INT, [_PTR, ctypes.POINTER(_Error)]),
-    "destroy": (None, [_PTR]),
-    "incarnation": (_U64, [_PTR]),
-    "path": (_STR, [_PTR]),
-    "is_member": (_INT, [_PTR]),
-    "member": (_U64, [_PTR, _I32]),
-    "begin_step": (_I64, [_PTR, _I32, _INT, _INT]),
-    "end_step": (_INT, [_PTR, _I32, _I64]),
-    "abort_step": (_INT, [_PTR, _I32, _I64]),
-    "reroute": (_INT, [_PTR, _I32, _I64]),
-    "set_idle": (_INT, [_PTR, _I32]),
-    "route": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I64, _I32, _I64, _I64, _PTR]),
-    "count": (_INT, [_PTR, _I32, _INT, _I32, _I32, _U64]),
-    "serve_begin": (_INT, [_PTR, _I32, _I32, _U64]),
-    "serve_end": (_INT, [_PTR, _I32]),
-    "lost_ranks": (ctypes.POINTER(ctypes.c_uint32), [_PTR]),
-    "report_waiting": (_INT, [_PTR, _I32, _I32]),
-    "leave": (_INT, [_PTR]),
-    "busy_lease": (_INT, [_PTR, _F64]),
-    "suspend": (_INT, [_PTR, _F64, ctypes.POINTER(_Error)]),
-    "reload_expert": (_I32, [_PTR, _I32, _I32]),
-    "resume": (_INT, [_PTR, _U64, ctypes.POINTER(_Error)]),
-    "weights_version": (_U64, [_PTR]),
-    "epoch": (_U64, [_PTR, _I32]),
-    "physical_to_logical": (_INT, [_PTR, _I32, _I32, _PTR]),
-    "logical_to_physical": (_INT, [_PTR, _I32, _I32, _I32, _PTR, _PTR]),
-    "dispatch_work_bytes": (_U64, [_PTR]),
-    "rank_logical_to_physical": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_Dispatch), _I32, _PTR, _PTR, _PTR]),
-    "static_dispatch": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_Dispatch), _PTR, _PTR]),
-    "expert_map": (_INT, [_PTR, _I32, _I32, _I32, _PTR]),
-    "slot_content": (_INT, [_PTR, _I32, _I32, ctypes.POINTER(_I32), ctypes.POINTER(_U64), ctypes.POINTER(_I32)]),
-    "report_calls_waited": (_INT, [_PTR, _U64]),
-    "device_bytes": (_U64, [_PTR]),
-    "open_device": (_INT, [_PTR, _I32, ctypes.POINTER(_Error)]),
-    "begin_step_on": (_I64, [_PTR, _I32, _INT, _INT, _PTR]),
-    "end_step_on": (_INT, [_PTR, _I32, _I64, _PTR]),
-    "route_on": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I64, _I32, _I64, _I64, _PTR, _PTR]),
-    "add_counts_on": (_INT, [_PTR, _I32, _I32, _PTR, _I32, _I32, _PTR]),
-    "push_lost": (_INT, [_PTR]),
-}
-
-
-def load_library(path: str | os.PathLike | None = None) -> ctypes.CDLL:
-    """The shared library with its calls declared."""
-    beside = pathlib.Path(__file__).with_name("libevenkeel.so")
-    path = path or os.environ.get("EVENKEEL_LIBRARY") or (beside if beside.exists() else beside.name)
-    try:
-        library = ctypes.CDLL(os.fspath(path))
-    except OSError as error:
-        raise OSError(f"no libevenkeel.so: {error}; give its path as library= or in EVENKEEL_LIBRARY") from error
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, f"evenkeel_{name}")
-        function.restype, function.argtypes = result, arguments
-    return library
+from evenkeel import _abi
+from evenkeel._abi import (  # noqa: F401
+    ABI_VERSION, COUNT_AFTER_DISPATCH, COUNT_ROUTER, DECODE, DUMMY, OTHER, PREFER_NEAR, PREFER_NONE, PREFER_REMOTE, PREFILL,
+    PROFILE, REAL, ROUTING_REPLICATED, ROUTING_SENDER, STATUS_NAMES, EvenkeelError, load_library)
 
 
 def _address(data) -> tuple[int, int, int]:
@@ -196,10 +67,10 @@ class Region:
         self._library = library if isinstance(library, ctypes.CDLL) else load_library(library)
         self.num_layers, self.ranks_max, self.num_experts, self.slots_per_rank = (
             num_layers, ranks_max or num_ranks, num_experts, slots_per_rank)
-        options = _Options(ABI_VERSION, directory.encode() if directory else None, group.encode(), model.encode(),
+        options = _abi.Options(ABI_VERSION, directory.encode() if directory else None, group.encode(), model.encode(),
                            weights_version, rank, num_ranks, ranks_max, join, num_nodes, num_layers, num_experts,
                            slots_per_rank, num_lanes, num_counting_threads, count_place, routing, weights_bytes)
-        handle, error = _PTR(), _Error()
+        handle, error = _abi.PTR(), _abi.Error()
         self._check(self._library.evenkeel_create(ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)),
                     "create region", error)
         self._handle = handle
@@ -232,7 +103,7 @@ class Region:
     def add_tensor(self, layer: int, name: str, dtype: str, data, bytes_per_expert: int, stride_bytes: int = 0):
         """Names a per-expert tensor that lies in `data`: from alloc_weights, or an address in device memory. The stride
         defaults to dense."""
-        error = _Error()
+        error = _abi.Error()
         address = data if isinstance(data, int) else _address(data)[0]
         status = self._call("add_tensor", layer, name.encode(), dtype.encode(), address, bytes_per_expert,
                             stride_bytes or bytes_per_expert, ctypes.byref(error))
@@ -240,7 +111,7 @@ class Region:
 
     def on_post_move(self, function):
         """function(layer, local_slot, expert) is called in begin_step or set_idle after an expert was moved."""
-        self._post_move = _POST_MOVE(lambda _, layer, local_slot, expert: function(layer, local_slot, expert))
+        self._post_move = _abi.POST_MOVE(lambda _, layer, local_slot, expert: function(layer, local_slot, expert))
         self._check(self._call("on_post_move", self._post_move, None), "set post-move callback")
 
     def initial_expert(self, layer: int, local_slot: int) -> int:
@@ -252,7 +123,7 @@ class Region:
 
     def ready(self):
         """Weights are in place."""
-        error = _Error()
+        error = _abi.Error()
         self._check(self._call("ready", ctypes.byref(error)), "ready", error)
 
     @property
@@ -323,7 +194,7 @@ class Region:
 
     def open_device(self, ordinal: int):
         """After ready(), before the first step: takes device_bytes of the GPU with this number."""
-        error = _Error()
+        error = _abi.Error()
         self._check(self._call("open_device", ordinal, ctypes.byref(error)), f"open device {ordinal}", error)
 
     def begin_step_on(self, stream: int, lane: int = 0, phase: int = OTHER, kind: int = REAL) -> int:
@@ -378,7 +249,7 @@ class Region:
 
     def suspend(self, seconds: float = 30.0):
         """Waits until no step is open and nobody reads or writes this rank's slots; steps are refused from now on."""
-        error = _Error()
+        error = _abi.Error()
         self._check(self._call("suspend", seconds, ctypes.byref(error)), "suspend", error)
 
     def reload_expert(self, layer: int, local_slot: int) -> int:
@@ -389,7 +260,7 @@ class Region:
 
     def resume(self, weights_version: int):
         """The weights are in place, of this version."""
-        error = _Error()
+        error = _abi.Error()
         self._check(self._call("resume", weights_version, ctypes.byref(error)), "resume", error)
 
     @property
@@ -405,26 +276,26 @@ class Region:
 
     def physical_to_logical(self, layer: int, lane: int = 0) -> list[int]:
         """Expert of each slot of the layer, -1 where no map names it."""
-        experts = (_I32 * (self.ranks_max * self.slots_per_rank))()
+        experts = (_abi.I32 * (self.ranks_max * self.slots_per_rank))()
         self._check(self._call("physical_to_logical", lane, layer, experts), f"maps of layer {layer}")
         return list(experts)
 
     def logical_to_physical(self, layer: int, width: int, lane: int = 0) -> list[list[int]]:
         """Slots of each expert, shares rendered by repetition."""
-        slots, counts = (_I32 * (self.num_experts * width))(), (_I32 * self.num_experts)()
+        slots, counts = (_abi.I32 * (self.num_experts * width))(), (_abi.I32 * self.num_experts)()
         self._check(self._call("logical_to_physical", lane, layer, width, slots, counts), f"maps of layer {layer}")
         return [list(slots[e * width : e * width + counts[e]]) for e in range(self.num_experts)]
 
     def rank_logical_to_physical(self, layer: int, width: int, *, lane: int = 0, **dispatch) -> list[list[int]]:
         """As logical_to_physical, for one rank's tokens; `dispatch` is prefer, rank, hosts, avoid, traffic."""
-        slots, counts = (_I32 * (self.num_experts * width))(), (_I32 * self.num_experts)()
+        slots, counts = (_abi.I32 * (self.num_experts * width))(), (_abi.I32 * self.num_experts)()
         self._check(self._call("rank_logical_to_physical", lane, layer, self._dispatch(**dispatch), width,
                                self._dispatch_work(), slots, counts), f"tables of a rank, layer {layer}")
         return [list(slots[e * width : e * width + counts[e]]) for e in range(self.num_experts)]
 
     def static_dispatch(self, layer: int, *, lane: int = 0, **dispatch) -> list[int]:
         """One slot of each expert for one rank's tokens; `dispatch` is prefer, rank, hosts, avoid, traffic, seed."""
-        slots = (_I32 * self.num_experts)()
+        slots = (_abi.I32 * self.num_experts)()
         self._check(self._call("static_dispatch", lane, layer, self._dispatch(**dispatch), self._dispatch_work(),
                                slots), f"static table of a rank, layer {layer}")
         return list(slots)
@@ -436,20 +307,20 @@ class Region:
             if len(values) != self.ranks_max:
                 raise ValueError(f"{len(values)} values for {self.ranks_max} ranks")
             return (kind * self.ranks_max)(*values)
-        return _Dispatch(prefer, rank, row(_I32, hosts), row(ctypes.c_uint32, avoid), row(_U64, traffic), seed)
+        return _abi.Dispatch(prefer, rank, row(_abi.I32, hosts), row(ctypes.c_uint32, avoid), row(_abi.U64, traffic), seed)
 
     def _dispatch_work(self):
-        return (_U64 * (self._call("dispatch_work_bytes") // 8 + 1))()
+        return (_abi.U64 * (self._call("dispatch_work_bytes") // 8 + 1))()
 
     def expert_map(self, layer: int, rank: int, lane: int = 0) -> list[int]:
         """Local slot of each expert on `rank`, -1 where it has none."""
-        local_slots = (_I32 * self.num_experts)()
+        local_slots = (_abi.I32 * self.num_experts)()
         self._check(self._call("expert_map", lane, layer, rank, local_slots), f"maps of layer {layer}")
         return list(local_slots)
 
     def slot_content(self, layer: int, local_slot: int) -> tuple[int, int, bool]:
         """(expert, generation, verified) of a local slot now."""
-        expert, generation, verified = _I32(), _U64(), _I32()
+        expert, generation, verified = _abi.I32(), _abi.U64(), _abi.I32()
         self._check(self._call("slot_content", layer, local_slot, ctypes.byref(expert), ctypes.byref(generation),
                                ctypes.byref(verified)), f"content of slot {local_slot}")
         return expert.value, generation.value, bool(verified.value)
@@ -466,6 +337,6 @@ class Region:
         return getattr(self._library, f"evenkeel_{name}")(self._handle, *arguments)
 
     @staticmethod
-    def _check(status: int, doing: str, error: _Error | None = None):
+    def _check(status: int, doing: str, error: _abi.Error | None = None):
         if status < 0:
             raise EvenkeelError(status, doing, error.message.decode() if error is not None else "")
